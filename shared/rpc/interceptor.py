@@ -1,0 +1,179 @@
+"""What every call passes on its way in: request id, deadline, size and encoding checks, metrics, the status table.
+
+Servicers behind it convert and raise; they never abort, log or count.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeAlias
+
+import grpc
+import structlog
+
+from shared.errors import AisleError, DeadlineError, InternalError, InvalidArgumentError
+from shared.rpc import context as call_context
+from shared.rpc import labels
+from shared.rpc.decode import Undecodable, tolerant
+from shared.rpc.status import to_status
+from shared.telemetry import metrics
+
+_log = structlog.get_logger()
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+_EXEMPT = ("/grpc.health.", "/grpc.reflection.")
+"""Answered while draining too, and not worth a log line a second."""
+
+_QUIET = {
+    grpc.StatusCode.OK,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.CANCELLED,
+}
+"""The caller's affair: logged at debug."""
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """`default_timeout_s` bounds calls without a deadline; `max_request_bytes` bounds one message."""
+
+    def __init__(self, default_timeout_s: float, max_request_bytes: int) -> None:
+        self._default_timeout_s = default_timeout_s
+        self._max_request_bytes = max_request_bytes
+        self._wrapped: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "Handler | None":
+        """Wraps the method's handler, once."""
+        method = handler_call_details.method
+        handler = await continuation(handler_call_details)
+        if handler is None or method.startswith(_EXEMPT):
+            return handler
+        if method not in self._wrapped:
+            self._wrapped[method] = self._wrap(method, handler)
+        return self._wrapped[method]
+
+    def _wrap(self, method: str, handler: Any) -> Handler:
+        deserializer = tolerant(handler.request_deserializer)
+        rpc = (labels.kind(handler.request_streaming, handler.response_streaming), *labels.split(method))
+        if handler.request_streaming and handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                self._stream(rpc, handler.stream_stream, streams_in=True),
+                deserializer,
+                handler.response_serializer,
+            )
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                self._stream(rpc, handler.unary_stream, streams_in=False),
+                deserializer,
+                handler.response_serializer,
+            )
+        if handler.request_streaming:
+            raise NotImplementedError(f"{method}: Aisle has no client-streaming methods; stream responses too")
+        return grpc.unary_unary_rpc_method_handler(
+            self._unary(rpc, handler.unary_unary), deserializer, handler.response_serializer
+        )
+
+    def _unary(self, rpc: tuple[str, str, str], behaviour: Any) -> Any:
+        async def serve(request: Any, context: Any) -> Any:
+            call = _Call(rpc, context, self._default_timeout_s)
+            try:
+                self._admit(request)
+                async with asyncio.timeout_at(call.time_limit):
+                    response = await behaviour(request, context)
+            except BaseException as error:
+                await call.fail(error)
+                raise
+            call.end(grpc.StatusCode.OK)
+            return response
+
+        return serve
+
+    def _stream(self, rpc: tuple[str, str, str], behaviour: Any, *, streams_in: bool) -> Any:
+        async def serve(request: Any, context: Any) -> AsyncIterator[Any]:
+            # A stream lives as long as its caller wants it to; only a deadline that the caller set bounds it.
+            call = _Call(rpc, context, default_timeout_s=None)
+            try:
+                if not streams_in:
+                    self._admit(request)
+                async for response in behaviour(self._each(request) if streams_in else request, context):
+                    yield response
+            except BaseException as error:
+                await call.fail(error)
+                raise
+            call.end(grpc.StatusCode.OK)
+
+        return serve
+
+    async def _each(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for request in requests:
+            self._admit(request)
+            yield request
+
+    def _admit(self, request: Any) -> None:
+        if isinstance(request, Undecodable):
+            raise InvalidArgumentError.of(request.field, request.description)
+        if request.ByteSize() > self._max_request_bytes:
+            raise InvalidArgumentError.of(
+                "request",
+                f"is {request.ByteSize()} bytes; at most {self._max_request_bytes} are read: send less at once",
+            )
+
+
+class _Call:
+    """One call from its start to its one end."""
+
+    def __init__(self, rpc: tuple[str, str, str], context: Any, default_timeout_s: float | None) -> None:
+        self._rpc = rpc
+        self._context = context
+        self._started = time.perf_counter()
+        given = next((v for k, v in context.invocation_metadata() or () if k == call_context.REQUEST_ID_KEY), None)
+        identity = call_context.adopt_request_id(given if isinstance(given, str) else None)
+        context.set_trailing_metadata(((call_context.REQUEST_ID_KEY, identity),))
+        self._identity = identity
+        left = context.time_remaining()
+        self.time_limit: float | None = None
+        """When the event loop ends the call; only where gRPC itself would not, for want of a deadline."""
+        if left is None and default_timeout_s is not None:
+            left = default_timeout_s
+            self.time_limit = asyncio.get_running_loop().time() + default_timeout_s
+        call_context.set_deadline(None if left is None else time.monotonic() + left)
+        metrics.SERVER_STARTED.labels(*rpc).inc()
+
+    def end(self, code: grpc.StatusCode, error: BaseException | None = None) -> None:
+        """Counts, times and logs the call."""
+        seconds = time.perf_counter() - self._started
+        metrics.SERVER_HANDLED.labels(*self._rpc, labels.code(code)).inc()
+        metrics.SERVER_HANDLING_SECONDS.labels(*self._rpc).observe(seconds)
+        log = _log.debug if code in _QUIET else _log.warning
+        log(
+            "call",
+            method="/".join(self._rpc[1:]),
+            code=code.name,
+            ms=round(seconds * 1000, 2),
+            **({"error": error.message} if isinstance(error, AisleError) else {}),
+        )
+
+    async def fail(self, error: BaseException) -> None:
+        """Ends the call with the status that `error` stands for, and raises what gRPC wants raised."""
+        match error:
+            case AisleError():
+                known: AisleError = error
+            case TimeoutError():
+                known = DeadlineError("the call took longer than the server allows without a deadline; set one")
+            case asyncio.CancelledError() | GeneratorExit():
+                late = self._context.time_remaining() == 0
+                self.end(grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED)
+                return
+            case Exception():
+                _log.error("bug", method="/".join(self._rpc[1:]), exc_info=error)
+                known = InternalError(f"internal error; its log line has request id {self._identity}")
+            case _:
+                return
+        code, message, trailers = to_status(known)
+        self.end(code, known)
+        await self._context.abort(code, message, (*trailers, (call_context.REQUEST_ID_KEY, self._identity)))

@@ -1,0 +1,23 @@
+"""Labels of gRPC metrics, in go-grpc-middleware's spelling."""
+
+import grpc
+
+
+def split(path: str) -> tuple[str, str]:
+    """`/aisle.gateway.v1.Gateway/Search` → (`aisle.gateway.v1.Gateway`, `Search`)."""
+    _, service, method = path.split("/")
+    return service, method
+
+
+def kind(client_streaming: bool, server_streaming: bool) -> str:
+    """`unary`, `client_stream`, `server_stream` or `bidi_stream`."""
+    if client_streaming and server_streaming:
+        return "bidi_stream"
+    if client_streaming:
+        return "client_stream"
+    return "server_stream" if server_streaming else "unary"
+
+
+def code(status: grpc.StatusCode) -> str:
+    """`DEADLINE_EXCEEDED` → `DeadlineExceeded`."""
+    return "OK" if status is grpc.StatusCode.OK else status.name.title().replace("_", "")

@@ -1,0 +1,179 @@
+"""The life of a service process: settings, metrics, load, serve, drain, end.
+
+    async def build(settings, stack): ...        # load the model, connect; returns what is served
+    main("gateway", GatewaySettings, build)
+
+The gRPC port opens when `build` has returned, so a port that answers belongs to a warm service. SIGTERM and SIGINT
+drain: health flips first, new calls are refused after `drain_delay_s`, running ones get `grace_s` to finish. A second
+signal ends the process at once.
+"""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+import structlog
+from google.protobuf import descriptor_pool
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import start_http_server
+
+from shared.errors import AisleError
+from shared.rpc import labels
+from shared.rpc.health import Check, HealthMonitor
+from shared.rpc.interceptor import CallInterceptor
+from shared.settings import ServiceSettings
+from shared.telemetry import logs, metrics
+
+_log = structlog.get_logger()
+
+_TRANSPORT_SLACK = 4
+"""gRPC itself cuts off at this many times `max_request_bytes`, with RESOURCE_EXHAUSTED and no field named; up to
+there the interceptor refuses with INVALID_ARGUMENT, which says what to do."""
+
+Settings = TypeVar("Settings", bound=ServiceSettings)
+
+
+@dataclass(frozen=True)
+class ServedService:
+    """One gRPC service of a process.
+
+    `name` is its full name (`aisle.gateway.v1.Gateway`), `register` adds its servicer to a server, `check` is what
+    its health says.
+    """
+
+    name: str
+    register: Callable[[grpc.aio.Server], None]
+    check: Check
+
+
+Build = Callable[[Settings, contextlib.AsyncExitStack], Awaitable[Sequence[ServedService]]]
+"""Makes what a process serves. Slow work (loading, warming up) belongs here; clean-up goes on the stack. Must not
+fail because a remote dependency is down: that is for `check` to say. The first service is the primary one."""
+
+
+class StartupError(Exception):
+    """The service cannot start; the message says what to change."""
+
+
+def main(name: str, settings_type: type[Settings], build: Build[Settings]) -> None:
+    """Runs the service `name` until it is told to stop; exits 1 with one clear line if it cannot start."""
+    settings = settings_type.parse()
+    if settings.print_config:
+        sys.stdout.write(settings.redacted_json() + "\n")
+        return
+    logs.configure(name, settings.log_level, settings.log_format)
+    try:
+        asyncio.run(serve(settings, build))
+    except (StartupError, AisleError) as error:
+        _log.critical("cannot start", why=str(error))
+        sys.exit(1)
+
+
+async def serve(settings: Settings, build: Build[Settings]) -> None:
+    """Loads, serves, and returns after a signal and the drain it starts."""
+    stopping = _stop_on_signal()
+    async with contextlib.AsyncExitStack() as stack:
+        _serve_metrics(settings, stack)
+        loading = asyncio.ensure_future(build(settings, stack))
+        waiting = asyncio.ensure_future(stopping.wait())
+        await asyncio.wait({loading, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if not loading.done():
+            loading.cancel()
+            return
+        services = loading.result()
+        monitor = HealthMonitor({s.name: s.check for s in services}, settings.health_interval_s)
+        server = _server(settings, services, monitor)
+        await server.start()
+        watching = asyncio.create_task(monitor.run())
+        _log.info("listening", address=f"{settings.host}:{settings.port}", metrics_port=settings.metrics_port)
+        await waiting
+        await _drain(settings, server, monitor)
+        watching.cancel()
+
+
+async def _drain(settings: ServiceSettings, server: grpc.aio.Server, monitor: HealthMonitor) -> None:
+    _log.info("draining", drain_delay_s=settings.drain_delay_s, grace_s=settings.grace_s)
+    await monitor.drain()
+    await asyncio.sleep(settings.drain_delay_s)
+    await server.stop(settings.grace_s)
+    _log.info("stopped")
+
+
+def _server(settings: ServiceSettings, services: Sequence[ServedService], monitor: HealthMonitor) -> grpc.aio.Server:
+    options: list[tuple[str, Any]] = [
+        # Two processes on one port would share its calls unnoticed.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", settings.max_request_bytes * _TRANSPORT_SLACK),
+        ("grpc.max_send_message_length", -1),
+        # Clients of this project ping every 10 s; gRPC's default of 5 min would call that abuse.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+    if settings.max_connection_age_s:
+        options += [
+            ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
+            ("grpc.max_connection_age_grace_ms", round(settings.grace_s * 1000)),
+        ]
+    server = grpc.aio.server(
+        interceptors=[CallInterceptor(settings.default_timeout_s, settings.max_request_bytes)],
+        options=options,
+    )
+    for service in services:
+        service.register(server)
+        _initialise_metrics(service.name)
+    health_pb2_grpc.add_HealthServicer_to_server(monitor.servicer, server)
+    reflection.enable_server_reflection(
+        (*(s.name for s in services), health.SERVICE_NAME, reflection.SERVICE_NAME), server
+    )
+    try:
+        server.add_insecure_port(f"{settings.host}:{settings.port}")
+    except RuntimeError:
+        raise StartupError(
+            f"port {settings.port} on {settings.host} is in use or not allowed; choose another with --port"
+        ) from None
+    return server
+
+
+def _serve_metrics(settings: ServiceSettings, stack: contextlib.AsyncExitStack) -> None:
+    try:
+        http, thread = start_http_server(settings.metrics_port, settings.host)
+    except OSError:
+        raise StartupError(
+            f"metrics port {settings.metrics_port} on {settings.host} is in use or not allowed; "
+            "choose another with --metrics-port"
+        ) from None
+    stack.callback(thread.join)
+    stack.callback(http.server_close)
+    stack.callback(http.shutdown)
+
+
+def _initialise_metrics(service: str) -> None:
+    """Makes every method's series exist before its first call, so that a rate over them is 0 and not absent."""
+    for method in descriptor_pool.Default().FindServiceByName(service).methods:
+        rpc = (labels.kind(method.client_streaming, method.server_streaming), service, method.name)
+        metrics.SERVER_STARTED.labels(*rpc)
+        metrics.SERVER_HANDLING_SECONDS.labels(*rpc)
+        for code in grpc.StatusCode:
+            metrics.SERVER_HANDLED.labels(*rpc, labels.code(code))
+
+
+def _stop_on_signal() -> asyncio.Event:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop(number: signal.Signals) -> None:
+        if stopping.is_set():
+            # Asked twice: whoever asks does not want to wait.
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    return stopping

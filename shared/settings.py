@@ -1,0 +1,102 @@
+"""Typed settings. One field is its command-line flag, its environment variable and its documentation at once.
+
+    class GatewaySettings(ServiceSettings):
+        model_config = settings_config("gateway")
+        port: int = Field(50051, description="…")
+
+    AISLE_GATEWAY_PORT=6000 python -m services.gateway        # the same as --port 6000
+
+Flags win over the environment, the environment over defaults. Secrets are `SecretStr` and never printed.
+"""
+
+import json
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+"""A TCP port; 0 lets the system choose one."""
+
+
+def settings_config(service: str) -> SettingsConfigDict:
+    """How the settings of `service` (snake case) are read: prefix `AISLE_<SERVICE>_`, flags in kebab case."""
+    return SettingsConfigDict(
+        env_prefix=f"AISLE_{service.upper()}_",
+        cli_prog_name=f"python -m services.{service}",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        extra="ignore",
+        validate_default=True,
+    )
+
+
+class ServiceSettings(BaseSettings):
+    """What every service can be told."""
+
+    host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on. Loopback by default: reaching further is a decision (0.0.0.0 in a pod).",
+    )
+    port: Port
+    metrics_port: Port
+    drain_delay_s: float = Field(
+        0.5,
+        ge=0,
+        description="Seconds between health turning NOT_SERVING and new calls being refused, so that "
+        "balancers notice first. Longer than a probe period in a cluster (5).",
+    )
+    grace_s: float = Field(
+        10.0, ge=0, description="Seconds that running calls get to finish after new ones are refused."
+    )
+    default_timeout_s: float = Field(
+        10.0,
+        gt=0,
+        description="Seconds a call may take when its caller set no deadline; nothing runs forever.",
+    )
+    max_request_bytes: int = Field(
+        4 * 1024 * 1024,
+        ge=1024,
+        description="Largest request, in bytes, once decompressed. gRPC's default of 4 MiB holds 1,000 items.",
+    )
+    health_interval_s: float = Field(
+        1.0, gt=0, description="Seconds between looks at the model and the dependencies that health reports."
+    )
+    max_connection_age_s: float = Field(
+        0.0,
+        ge=0,
+        description="Seconds after which a client connection is told to reconnect, so that new replicas get "
+        "traffic; 0 = never. Set it (300) where clients balance by connection.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe log line written. Item text appears at debug only."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="One JSON object a line, or text for people; auto = console on a terminal."
+    )
+    print_config: bool = Field(
+        False, exclude=True, description="Print the settings in force as JSON, secrets redacted, and exit."
+    )
+
+    @classmethod
+    def parse(cls, argv: list[str] | None = None) -> Self:
+        """Settings from flags (`argv`, default `sys.argv[1:]`) and environment.
+
+        Raises `SystemExit(2)` with a message naming each setting at fault, or `SystemExit(0)` after `--help`.
+        """
+        try:
+            return cls(_cli_parse_args=argv if argv is not None else True)  # type: ignore[call-arg]
+        except ValidationError as error:
+            prefix = cls.model_config.get("env_prefix", "")
+            lines = [
+                f"  {name} (env {prefix}{name.upper()}): {e['msg']}"
+                for e in error.errors()
+                for name in ["_".join(map(str, e["loc"]))]
+            ]
+            raise SystemExit("\n".join(["settings are not valid:", *lines])) from None
+
+    def redacted_json(self) -> str:
+        """The settings in force, for people, with every secret shown as asterisks."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True)

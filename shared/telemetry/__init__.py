@@ -1,0 +1,1 @@
+"""Metrics and logs: what the people who run Aisle see."""
