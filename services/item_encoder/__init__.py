@@ -1,0 +1,1 @@
+"""Items → vectors, for throughput: what the catalogue sells, rendered by the model's own template."""

@@ -1,0 +1,1 @@
+"""Text → vectors, for latency: what shoppers type, in the item space."""

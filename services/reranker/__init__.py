@@ -1,0 +1,1 @@
+"""(query, item) → relevance: a cross-encoder, or late interaction where none has been trained."""

@@ -1,0 +1,1 @@
+"""What the three model services share: settings, metrics of the engine, conversions. The engine knows none of it."""
