@@ -21,6 +21,9 @@ from dataclasses import dataclass
 
 DEFAULT_RETRY_AFTER_S = 0.5
 """How long a refused caller is asked to wait when nothing better is known: about one health interval."""
+MAX_VIOLATIONS = 10
+MAX_FIELD_CHARS = 120
+"""A refusal travels in HTTP/2 trailers, which peers bound at 8 KiB by default, and states each violation twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,17 @@ class AisleError(Exception):
 
 
 class InvalidArgumentError(AisleError):
-    """The request is wrong whatever the state of the system. Holds one violation per field at fault."""
+    """The request is wrong whatever the state of the system. Holds one violation per field at fault: the first
+    `MAX_VIOLATIONS`, the last of which says how many more there are."""
 
     reason = "INVALID_ARGUMENT"
 
     def __init__(self, violations: Iterable[FieldViolation]) -> None:
-        self.violations = tuple(violations)
+        given = tuple(violations)
+        shown = [FieldViolation(v.field[:MAX_FIELD_CHARS], v.description) for v in given[:MAX_VIOLATIONS]]
+        if more := len(given) - len(shown):
+            shown[-1] = FieldViolation(shown[-1].field, f"{shown[-1].description} (and {more} more like these)")
+        self.violations = tuple(shown)
         super().__init__("; ".join(f"{v.field}: {v.description}" for v in self.violations))
 
     @classmethod

@@ -5,12 +5,13 @@
     FailedPreconditionError   FAILED_PRECONDITION  ErrorInfo
     OverloadedError           RESOURCE_EXHAUSTED   RetryInfo, ErrorInfo; trailer grpc-retry-pushback-ms
     DeadlineError             DEADLINE_EXCEEDED    ErrorInfo
-    UnavailableError          UNAVAILABLE          RetryInfo, ErrorInfo; trailer grpc-retry-pushback-ms
+    UnavailableError          UNAVAILABLE          RetryInfo, ErrorInfo
     UnauthenticatedError      UNAUTHENTICATED      ErrorInfo
     PermissionDeniedError     PERMISSION_DENIED    ErrorInfo
     InternalError, any other  INTERNAL             ErrorInfo
 
-Details follow google/rpc/error_details.proto; the pushback trailer follows gRPC's retry design (gRFC A6).
+Details follow google/rpc/error_details.proto; the pushback trailer follows gRPC's retry design (gRFC A6). UNAVAILABLE
+carries none: a channel that retries it at once may reach another replica, and waiting would only spend the deadline.
 """
 
 from typing import Any
@@ -69,7 +70,8 @@ def to_status(error: errors.AisleError) -> tuple[grpc.StatusCode, str, Trailers]
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(max(1, round(error.retry_after_s * 1000)))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-        trailers.append((PUSHBACK_KEY, str(delay.ToMilliseconds())))
+        if isinstance(error, errors.OverloadedError):
+            trailers.append((PUSHBACK_KEY, str(delay.ToMilliseconds())))
     if isinstance(error, errors.VersionMismatchError):
         info.metadata.update({"got": error.got, "expected": error.expected})
     rich = status_pb2.Status(code=code.value[0], message=error.message)

@@ -29,7 +29,7 @@ class ImportItemsRequest(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_item_pb2.Item]:
-        """1 to 1,000."""
+        """1 to 1,000. Of items with one id the last counts."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class UpsertItemsRequest(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_item_pb2.Item]:
-        """1 to 100."""
+        """1 to 100, 3 MiB together. Of items with one id the last counts."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class UpsertItemsResponse(_message.Message):
     """Items now in the index."""
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[_row_error_pb2.RowError]:
-        """Items refused."""
+        """Items that break no rule and still could not be encoded or stored."""
 
     def __init__(
         self,

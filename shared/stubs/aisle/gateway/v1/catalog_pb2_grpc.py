@@ -70,7 +70,8 @@ class CatalogServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpsertItems(self, request, context):
-        """Adds or replaces a few items; searchable when this returns. Rows that break a rule are refused alone.
+        """Adds or replaces a few items; durable when this returns, and found by searches within seconds. When any item
+        breaks a rule nothing is written, and the refusal names each field at fault (`items[3].title`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,9 @@ class CatalogStub:
     importer that is cut off resumes after the last acknowledged row. The pace of responses is the pace to send at.
     """
     UpsertItems: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpsertItemsRequest, _catalog_pb2.UpsertItemsResponse]
-    """Adds or replaces a few items; searchable when this returns. Rows that break a rule are refused alone."""
+    """Adds or replaces a few items; durable when this returns, and found by searches within seconds. When any item
+    breaks a rule nothing is written, and the refusal names each field at fault (`items[3].title`).
+    """
     GetItem: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.GetItemRequest, _catalog_pb2.GetItemResponse]
     """Reads one item."""
     DeleteItems: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.DeleteItemsRequest, _catalog_pb2.DeleteItemsResponse]
@@ -54,7 +56,9 @@ class CatalogAsyncStub(CatalogStub):
     importer that is cut off resumes after the last acknowledged row. The pace of responses is the pace to send at.
     """
     UpsertItems: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpsertItemsRequest, _catalog_pb2.UpsertItemsResponse]  # type: ignore[assignment]
-    """Adds or replaces a few items; searchable when this returns. Rows that break a rule are refused alone."""
+    """Adds or replaces a few items; durable when this returns, and found by searches within seconds. When any item
+    breaks a rule nothing is written, and the refusal names each field at fault (`items[3].title`).
+    """
     GetItem: _aio.UnaryUnaryMultiCallable[_catalog_pb2.GetItemRequest, _catalog_pb2.GetItemResponse]  # type: ignore[assignment]
     """Reads one item."""
     DeleteItems: _aio.UnaryUnaryMultiCallable[_catalog_pb2.DeleteItemsRequest, _catalog_pb2.DeleteItemsResponse]  # type: ignore[assignment]
@@ -79,7 +83,9 @@ class CatalogServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.UpsertItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.UpsertItemsResponse, _abc.Awaitable[_catalog_pb2.UpsertItemsResponse]]:
-        """Adds or replaces a few items; searchable when this returns. Rows that break a rule are refused alone."""
+        """Adds or replaces a few items; durable when this returns, and found by searches within seconds. When any item
+        breaks a rule nothing is written, and the refusal names each field at fault (`items[3].title`).
+        """
 
     @_abc_1.abstractmethod
     def GetItem(

@@ -70,7 +70,9 @@ class SearchRequest(_message.Message):
     page_size: _builtins.int
     """Results per page, 1 to 100; 0 means 10."""
     page_token: _builtins.str
-    """From the previous response, with the rest of the request unchanged; empty for the first page."""
+    """From the previous response, with the rest of the request unchanged but for `page_size` and `explain`; empty
+    for the first page.
+    """
     candidate_count: _builtins.int
     """How many candidates are retrieved and ordered, 1 to 1,000; 0 means the server's default. Bounds how far
     pages go.
@@ -150,7 +152,9 @@ class SimilarItemsRequest(_message.Message):
     page_size: _builtins.int
     """Results per page, 1 to 100; 0 means 10."""
     page_token: _builtins.str
-    """From the previous response, with the rest of the request unchanged; empty for the first page."""
+    """From the previous response, with the rest of the request unchanged but for `page_size` and `explain`; empty
+    for the first page.
+    """
     candidate_count: _builtins.int
     """How many candidates are retrieved and ordered, 1 to 1,000; 0 means the server's default."""
     explain: _builtins.bool
@@ -334,7 +338,7 @@ class ResponseInfo(_message.Message):
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageTiming]:
-        """Where the time went, in the order the stages began. Stages may overlap."""
+        """Where the time went, in the order the stages began, then `total`. Stages may overlap."""
 
     @_builtins.property
     def model_versions(self) -> Global___ModelVersions:
@@ -393,7 +397,7 @@ class StageTiming(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     MILLISECONDS_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """`encode`, `retrieve`, `rerank`, `total`, …."""
+    """`encode`, `retrieve`, `rerank`, `lookup`, `total`, …."""
     milliseconds: _builtins.float
     """Milliseconds, by the gateway's clock."""
     def __init__(

@@ -59,7 +59,7 @@ class GatewayServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SimilarItems(self, request, context):
-        """Finds items like one the shopper looks at.
+        """Finds items like one the shopper looks at, at most one of each `group_id` and none of the item's own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

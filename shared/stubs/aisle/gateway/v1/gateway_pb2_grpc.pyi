@@ -36,7 +36,7 @@ class GatewayStub:
     Search: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.SearchRequest, _gateway_pb2.SearchResponse]
     """Finds items for what a shopper typed."""
     SimilarItems: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.SimilarItemsRequest, _gateway_pb2.SimilarItemsResponse]
-    """Finds items like one the shopper looks at."""
+    """Finds items like one the shopper looks at, at most one of each `group_id` and none of the item's own."""
 
 @_typing.type_check_only
 class GatewayAsyncStub(GatewayStub):
@@ -46,7 +46,7 @@ class GatewayAsyncStub(GatewayStub):
     Search: _aio.UnaryUnaryMultiCallable[_gateway_pb2.SearchRequest, _gateway_pb2.SearchResponse]  # type: ignore[assignment]
     """Finds items for what a shopper typed."""
     SimilarItems: _aio.UnaryUnaryMultiCallable[_gateway_pb2.SimilarItemsRequest, _gateway_pb2.SimilarItemsResponse]  # type: ignore[assignment]
-    """Finds items like one the shopper looks at."""
+    """Finds items like one the shopper looks at, at most one of each `group_id` and none of the item's own."""
 
 class GatewayServicer(metaclass=_abc_1.ABCMeta):
     """The front door: what a shop's backend calls."""
@@ -65,6 +65,6 @@ class GatewayServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.SimilarItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.SimilarItemsResponse, _abc.Awaitable[_gateway_pb2.SimilarItemsResponse]]:
-        """Finds items like one the shopper looks at."""
+        """Finds items like one the shopper looks at, at most one of each `group_id` and none of the item's own."""
 
 def add_GatewayServicer_to_server(servicer: GatewayServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -58,23 +58,23 @@ class _Consistency:
 class _ConsistencyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Consistency.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CONSISTENCY_UNSPECIFIED: _Consistency.ValueType  # 0
-    """BOUNDED."""
+    """As the request says."""
     CONSISTENCY_BOUNDED: _Consistency.ValueType  # 1
     """All but those of the last moments (the store's own bound: 5 s at most). Never waits."""
     CONSISTENCY_SESSION: _Consistency.ValueType  # 2
-    """Those that the replica asked has acknowledged. Waits only just after a write."""
+    """Those that the replica asked has acknowledged. Waits as STRONG does, for some seconds after its last write."""
     CONSISTENCY_STRONG: _Consistency.ValueType  # 3
     """All. Waits for the store's next tick: about 0.2 s on a server."""
 
 class Consistency(_Consistency, metaclass=_ConsistencyEnumTypeWrapper):
-    """Which writes a search must see."""
+    """Which writes a read must see."""
 
 CONSISTENCY_UNSPECIFIED: Consistency.ValueType  # 0
-"""BOUNDED."""
+"""As the request says."""
 CONSISTENCY_BOUNDED: Consistency.ValueType  # 1
 """All but those of the last moments (the store's own bound: 5 s at most). Never waits."""
 CONSISTENCY_SESSION: Consistency.ValueType  # 2
-"""Those that the replica asked has acknowledged. Waits only just after a write."""
+"""Those that the replica asked has acknowledged. Waits as STRONG does, for some seconds after its last write."""
 CONSISTENCY_STRONG: Consistency.ValueType  # 3
 """All. Waits for the store's next tick: about 0.2 s on a server."""
 Global___Consistency: _TypeAlias = Consistency  # noqa: Y015
@@ -191,8 +191,11 @@ class GetItemsRequest(_message.Message):
 
     IDS_FIELD_NUMBER: _builtins.int
     INCLUDE_EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
     include_embeddings: _builtins.bool
     """Whether to send the items' vectors too."""
+    consistency: Global___Consistency.ValueType
+    """Which writes the answer must show; SESSION when not said."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 1,000."""
@@ -202,10 +205,11 @@ class GetItemsRequest(_message.Message):
         *,
         ids: _abc.Iterable[_builtins.str] | None = ...,
         include_embeddings: _builtins.bool = ...,
+        consistency: Global___Consistency.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids", "include_embeddings", b"include_embeddings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "ids", b"ids", "include_embeddings", b"include_embeddings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -262,7 +266,7 @@ class SearchRequest(_message.Message):
     limit: _builtins.int
     """Hits per query, 1 to 1,000."""
     consistency: Global___Consistency.ValueType
-    """Which writes the answer must show."""
+    """Which writes the answer must show; BOUNDED when not said."""
     @_builtins.property
     def embeddings(self) -> _embeddings_pb2.Embeddings:
         """For the dense half."""

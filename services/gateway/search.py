@@ -1,0 +1,180 @@
+"""Search: encode → retrieve → rerank → page, with every soft stage allowed to fail.
+
+query encoder fails     found by words alone             QUERY_ENCODER_UNAVAILABLE
+… and no words either   UnavailableError
+store has no words      found by vector alone            LEXICAL_UNSUPPORTED
+retrieval fails         its error, a hang as UnavailableError
+re-ranker fails         the index's order                RERANKER_UNAVAILABLE
+… scores some only      the others below, in its order   RERANKER_PARTIAL
+versions do not match   VersionMismatchError: an index nobody can ask by vector is for people to mend
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from services.gateway import validation
+from services.gateway.answers import Answer, Degradation, ModelVersions, PageRequest, Reason, cut
+from services.gateway.budgets import RemainingS, StageBudget
+from services.gateway.paging import PageTokens
+from services.gateway.ports import (
+    LEXICAL_UNSUPPORTED,
+    Found,
+    Mode,
+    QueryEncoderPort,
+    RerankerPort,
+    RetrievalPort,
+    Vectors,
+)
+from services.gateway.ranking import Ranked, rank, unranked
+from services.gateway.stages import Stages
+from shared.errors import (
+    DEFAULT_RETRY_AFTER_S,
+    AisleError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    UnavailableError,
+)
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchPolicy:
+    """How searches are run. `rerank_weights` by kind of model, 0 to 1, with `default_rerank_weight` for other kinds."""
+
+    candidate_count: int
+    rerank_count: int
+    rerank_weights: Mapping[str, float]
+    default_rerank_weight: float
+    encode: StageBudget
+    retrieve: StageBudget
+    rerank: StageBudget
+
+
+@dataclass(slots=True)
+class _Run:
+    """One search under way."""
+
+    text: str
+    stages: Stages
+    degraded: list[Degradation] = field(default_factory=list)
+
+    def leave_out(self, reason: Reason, message: str) -> None:
+        self.degraded.append(Degradation(reason, message))
+
+
+class Searcher:
+    """Answers searches from three services. `clock` gives seconds for the timings."""
+
+    def __init__(
+        self,
+        encoder: QueryEncoderPort,
+        retrieval: RetrievalPort,
+        reranker: RerankerPort,
+        tokens: PageTokens,
+        policy: SearchPolicy,
+        *,
+        remaining_s: RemainingS,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._encoder = encoder
+        self._retrieval = retrieval
+        self._reranker = reranker
+        self._tokens = tokens
+        self._policy = policy
+        self._remaining_s = remaining_s
+        self._clock = clock
+
+    async def search(self, query: str, page: PageRequest) -> Answer:
+        """One page of the items that answer `query`.
+
+        Raises `InvalidArgumentError` with every field at fault, `VersionMismatchError`, or what the index raises.
+        """
+        text = query.strip()
+        offset = page.check(self._tokens, validation.query_problems(text))
+        run = _Run(text, Stages(self._clock))
+        vector, encode_error = await self._encode(run)
+        found = await self._retrieve(run, page, vector, encode_error)
+        ranked, reranker = await self._rerank(run, found)
+        results, token = cut(ranked, page, offset, self._tokens)
+        return Answer(
+            results=results,
+            next_page_token=token,
+            candidate_count=len(ranked),
+            generation=found.generation,
+            versions=ModelVersions(vector.model_version if vector else "", found.model_version, reranker),
+            timings=run.stages.timings(),
+            degraded=run.degraded,
+        )
+
+    async def _encode(self, run: _Run) -> tuple[Vectors | None, AisleError | None]:
+        """The query's vector, or why there is none."""
+        try:
+            with run.stages.stage("encode"):
+                timeout = self._policy.encode.timeout_s(self._remaining_s())
+                return await self._encoder.encode(run.text, timeout_s=timeout), None
+        except InvalidArgumentError:
+            raise
+        except AisleError as error:
+            _log.debug("query not encoded", why=error.message)
+            run.leave_out(Reason.QUERY_ENCODER_UNAVAILABLE, f"found by words alone: {error.message}")
+            return None, error
+
+    async def _retrieve(
+        self, run: _Run, page: PageRequest, vector: Vectors | None, encode_error: AisleError | None
+    ) -> Found:
+        try:
+            with run.stages.stage("retrieve"):
+                found = await self._retrieval.search(
+                    vector=vector,
+                    text=run.text,
+                    mode=Mode.HYBRID if vector else Mode.LEXICAL,
+                    filter_=page.filter_,
+                    limit=page.candidate_count or self._policy.candidate_count,
+                    timeout_s=self._policy.retrieve.timeout_s(self._remaining_s()),
+                )
+        except FailedPreconditionError as error:
+            if encode_error is not None and error.reason == LEXICAL_UNSUPPORTED:
+                raise _nothing_to_search_by(encode_error) from error
+            raise
+        if LEXICAL_UNSUPPORTED in found.degraded:
+            if encode_error is not None:
+                raise _nothing_to_search_by(encode_error)
+            run.leave_out(Reason.LEXICAL_UNSUPPORTED, "found by vector alone: the store cannot rank by words")
+        return found
+
+    async def _rerank(self, run: _Run, found: Found) -> tuple[list[Ranked], str]:
+        """The final order, and the version of the model that made it: empty where none did."""
+        first = found.candidates[: self._policy.rerank_count]
+        if not first:
+            return unranked(found.candidates), ""
+        try:
+            with run.stages.stage("rerank"):
+                reranked = await self._reranker.rerank(
+                    run.text,
+                    [candidate.item for candidate in first],
+                    timeout_s=self._policy.rerank.timeout_s(self._remaining_s()),
+                )
+        except AisleError as error:
+            _log.debug("not re-ranked", why=error.message)
+            run.leave_out(Reason.RERANKER_UNAVAILABLE, f"in the index's order: {error.message}")
+            return unranked(found.candidates), ""
+        unscored = reranked.scores.count(None)
+        if unscored == len(first):
+            run.leave_out(Reason.RERANKER_UNAVAILABLE, "in the index's order: the re-ranker scored no item")
+            return unranked(found.candidates), ""
+        if unscored:
+            run.leave_out(Reason.RERANKER_PARTIAL, f"{unscored} of {len(first)} items were not scored")
+        weight = self._policy.rerank_weights.get(reranked.kind, self._policy.default_rerank_weight)
+        return rank(found.candidates, reranked.scores, weight), reranked.model_version
+
+
+def _nothing_to_search_by(encode_error: AisleError) -> UnavailableError:
+    return UnavailableError(
+        "query_encoder",
+        f"{encode_error.message}, and the store cannot search by words alone; retry shortly",
+        retry_after_s=getattr(encode_error, "retry_after_s", DEFAULT_RETRY_AFTER_S),
+    )

@@ -1,0 +1,183 @@
+"""Settings of the gateway."""
+
+from pydantic import Field, SecretStr
+
+from services.gateway.budgets import StageBudget
+from services.gateway.catalog import CatalogPolicy
+from services.gateway.importing import ImportPolicy
+from services.gateway.retry import Patience
+from services.gateway.search import SearchPolicy
+from services.gateway.similar import SimilarPolicy
+from shared.settings import Port, ServiceSettings, settings_config
+
+_ENCODE_SHARE = 0.25
+"""A query encoder that hangs costs a quarter of the deadline; the rest is enough to search by words."""
+_LOOKUP_SHARE = 0.4
+_RETRIEVE_SHARE = 0.7
+"""An index that hangs is reported while the caller still has the time to do something about it."""
+_RERANK_SHARE = 0.9
+_RERANK_RESERVE_S = 0.05
+"""What a re-ranker that hangs must leave: enough to cut a page, serialise it, and cross a busy network."""
+_WRITE_ENCODE_SHARE = 0.6
+_WRITE_SHARE = 0.9
+
+
+class GatewaySettings(ServiceSettings):
+    """What the gateway can be told."""
+
+    model_config = settings_config("gateway")
+
+    port: Port = Field(50051, description="Port of Gateway and Catalog.")
+    metrics_port: Port = Field(9101, description="Port of /metrics.")
+
+    query_encoder_target: str = Field("127.0.0.1:50052", description="gRPC target of query_encoder.")
+    item_encoder_target: str = Field("127.0.0.1:50053", description="gRPC target of item_encoder.")
+    vector_retrieval_target: str = Field("127.0.0.1:50054", description="gRPC target of vector_retrieval.")
+    reranker_target: str = Field("127.0.0.1:50055", description="gRPC target of reranker.")
+
+    candidate_count: int = Field(
+        100,
+        ge=1,
+        le=1000,
+        description="Candidates retrieved for a request that does not say how many: ten pages of the default size.",
+    )
+    dense_weight: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the vector half in a hybrid search; words have the rest. Measured with all-MiniLM-L6-v2 "
+        "before re-ranking, NDCG@10: 0.391 on Home Depot's catalogue (words alone 0.393, vectors alone 0.275, "
+        "reciprocal ranks 0.365), 0.911 on Icecat's judged items (0.837, 0.935, 0.911). A fine-tuned encoder "
+        "earns more.",
+    )
+    rerank_count: int = Field(
+        32,
+        ge=0,
+        le=1000,
+        description="Candidates that are re-ranked, best first; 0 = never. Three pages of the default size; 32 "
+        "items of 45 tokens take about 140 ms on two CPU cores (int8), so raise it with the hardware.",
+    )
+    rerank_weight_late_interaction: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of a late-interaction re-ranker in the final score. Measured as above, at 0 / 0.25 / 0.5 / "
+        "1: 0.391, 0.389, 0.384, 0.352 on Home Depot; 0.911, 0.922, 0.934, 0.933 on Icecat. An equal say loses "
+        "little where words decide and wins where meaning does.",
+    )
+    rerank_weight_cross_encoder: float = Field(
+        0.8,
+        ge=0,
+        le=1,
+        description="Share of a cross-encoder in the final score. It reads query and item together and is trained "
+        "for this order: most of the say.",
+    )
+
+    encode_cap_s: float = Field(
+        0.5, gt=0, description="Seconds a query may take to encode, ten times what a busy CPU needs; then by words."
+    )
+    retrieve_cap_s: float = Field(
+        3.0,
+        gt=0,
+        description="Seconds a retrieval may take. Embedded stores need hundreds of milliseconds for a filter on a "
+        "large catalogue; beyond this a shopper has left.",
+    )
+    rerank_cap_s: float = Field(
+        1.0, gt=0, description="Seconds re-ranking may take; a better order is not worth a longer wait."
+    )
+    read_cap_s: float = Field(1.0, gt=0, description="Seconds that reading one item may take: a look-up by key.")
+    write_cap_s: float = Field(
+        10.0, gt=0, description="Seconds that each step (encode, store) of a unary write may take: 100 items at most."
+    )
+
+    import_chunk_items: int = Field(
+        128,
+        ge=1,
+        le=256,
+        description="Items an import encodes and stores at once: enough to fill the model's batches, few enough "
+        "that encoding one chunk overlaps with storing another. item_encoder takes 256 at most.",
+    )
+    import_chunk_bytes: int = Field(
+        2 * 1024 * 1024,
+        ge=64 * 1024,
+        le=3 * 1024 * 1024,
+        description="Bytes of items in a chunk: with their vectors they stay below gRPC's 4 MiB.",
+    )
+    import_window: int = Field(
+        3, ge=1, le=32, description="Chunks of one import in memory: one being stored, two being encoded."
+    )
+    import_step_cap_s: float = Field(
+        60.0,
+        gt=0,
+        description="Seconds that encoding or storing one chunk may take: 128 items of full length take about 5 on "
+        "two CPU cores, and bulk work yields to shoppers.",
+    )
+    import_patience_s: float = Field(
+        60.0,
+        ge=0,
+        description="Seconds an import waits for a dependency that is busy or away before it fails: a pod is "
+        "replaced in less.",
+    )
+
+    breaker_failures: int = Field(
+        3, ge=1, description="Failures in a row after which a dependency is left alone: one can be chance."
+    )
+    breaker_open_s: float = Field(
+        1.0,
+        gt=0,
+        description="Seconds a dependency is left alone before a call probes it: the channel reconnects in as many.",
+    )
+    breaker_patience_s: float = Field(
+        0.1,
+        gt=0,
+        description="Seconds without an answer that speak against a dependency; after fewer, a caller's deadline was "
+        "too short.",
+    )
+
+    page_token_key: SecretStr = Field(
+        SecretStr("aisle"),
+        description="Signs page tokens; the same on every replica. A token holds no more than a position, so the "
+        "default guards against mistakes; set a secret to guard against forgery.",
+    )
+
+    def search_policy(self) -> SearchPolicy:
+        """How searches are run."""
+        return SearchPolicy(
+            candidate_count=self.candidate_count,
+            rerank_count=self.rerank_count,
+            rerank_weights={
+                "late-interaction": self.rerank_weight_late_interaction,
+                "cross-encoder": self.rerank_weight_cross_encoder,
+            },
+            default_rerank_weight=self.rerank_weight_late_interaction,
+            encode=StageBudget(self.encode_cap_s, _ENCODE_SHARE),
+            retrieve=StageBudget(self.retrieve_cap_s, _RETRIEVE_SHARE),
+            rerank=StageBudget(self.rerank_cap_s, _RERANK_SHARE, _RERANK_RESERVE_S),
+        )
+
+    def similar_policy(self) -> SimilarPolicy:
+        """How similar items are found."""
+        return SimilarPolicy(
+            candidate_count=self.candidate_count,
+            lookup=StageBudget(self.read_cap_s, _LOOKUP_SHARE),
+            retrieve=StageBudget(self.retrieve_cap_s, _RETRIEVE_SHARE),
+        )
+
+    def catalog_policy(self) -> CatalogPolicy:
+        """How the catalogue's unary calls are run."""
+        return CatalogPolicy(
+            read=StageBudget(self.read_cap_s, _RETRIEVE_SHARE),
+            encode=StageBudget(self.write_cap_s, _WRITE_ENCODE_SHARE),
+            write=StageBudget(self.write_cap_s, _WRITE_SHARE),
+        )
+
+    def import_policy(self) -> ImportPolicy:
+        """How imports are run."""
+        return ImportPolicy(
+            chunk_items=self.import_chunk_items,
+            chunk_bytes=self.import_chunk_bytes,
+            window=self.import_window,
+            encode=StageBudget(self.import_step_cap_s),
+            write=StageBudget(self.import_step_cap_s),
+            patience=Patience(self.import_patience_s),
+        )

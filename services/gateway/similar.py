@@ -1,0 +1,94 @@
+"""Items like another: the neighbours of its stored vector. No model runs, so no model can be down.
+
+A shopper who looks at one variant of a product knows its other variants, and one of another product's variants is
+enough to show it: of each group the nearest item is kept, of the item's own group none.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from services.gateway import validation
+from services.gateway.answers import Answer, ModelVersions, PageRequest, cut
+from services.gateway.budgets import RemainingS, StageBudget
+from services.gateway.paging import PageTokens
+from services.gateway.ports import Candidate, Mode, RetrievalPort
+from services.gateway.ranking import unranked
+from services.gateway.stages import Stages
+from shared.errors import InternalError, NotFoundError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimilarPolicy:
+    """How similar items are found."""
+
+    candidate_count: int
+    lookup: StageBudget
+    retrieve: StageBudget
+
+
+class SimilarFinder:
+    """Answers from the index alone. `clock` gives seconds for the timings."""
+
+    def __init__(
+        self,
+        retrieval: RetrievalPort,
+        tokens: PageTokens,
+        policy: SimilarPolicy,
+        *,
+        remaining_s: RemainingS,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._retrieval = retrieval
+        self._tokens = tokens
+        self._policy = policy
+        self._remaining_s = remaining_s
+        self._clock = clock
+
+    async def similar(self, item_id: str, page: PageRequest) -> Answer:
+        """One page of the items most like `item_id`, never itself; scores are cosine similarities.
+
+        Raises `InvalidArgumentError` with every field at fault, `NotFoundError`, or what the index raises.
+        """
+        offset = page.check(self._tokens, validation.id_problems(item_id, "item_id"))
+        stages = Stages(self._clock)
+        with stages.stage("lookup"):
+            timeout = self._policy.lookup.timeout_s(self._remaining_s())
+            stored = await self._retrieval.get(item_id, with_vector=True, timeout_s=timeout)
+        if stored is None:
+            raise NotFoundError("item", item_id)
+        if stored.vector is None:
+            raise InternalError("vector_retrieval returned an item without its vector")
+        with stages.stage("retrieve"):
+            found = await self._retrieval.search(
+                vector=stored.vector,
+                text=None,
+                mode=Mode.DENSE,
+                filter_=page.filter_,
+                limit=page.candidate_count or self._policy.candidate_count,
+                exclude=(item_id,),
+                timeout_s=self._policy.retrieve.timeout_s(self._remaining_s()),
+            )
+        ranked = unranked(one_per_group(found.candidates, stored.group_id))
+        results, token = cut(ranked, page, offset, self._tokens)
+        return Answer(
+            results=results,
+            next_page_token=token,
+            candidate_count=len(ranked),
+            generation=found.generation,
+            versions=ModelVersions(index=found.model_version),
+            timings=stages.timings(),
+        )
+
+
+def one_per_group(candidates: Iterable[Candidate], own_group: str) -> list[Candidate]:
+    """The first candidate of every group but `own_group`, and every candidate without a group, in their order."""
+    seen = {own_group}
+    kept = []
+    for candidate in candidates:
+        if candidate.group_id:
+            if candidate.group_id in seen:
+                continue
+            seen.add(candidate.group_id)
+        kept.append(candidate)
+    return kept
