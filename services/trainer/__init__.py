@@ -1,0 +1,1 @@
+"""Offline jobs: the only code that needs torch and transformers to make a model rather than to serve one."""

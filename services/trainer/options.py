@@ -1,0 +1,25 @@
+"""What an export is asked to do."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from services.trainer.validation import BUILT_IN
+from shared.bundles import BundleKind, Floors
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Everything an export depends on, besides the files it reads."""
+
+    base: str
+    """A Hugging Face model directory, or `minilm`."""
+    out: Path
+    validation: Path = BUILT_IN
+    kind: BundleKind = BundleKind.BI_ENCODER
+    name: str | None = None
+    max_query_tokens: int = 64
+    max_item_tokens: int | None = None
+    """None: what the base allows."""
+    floors: Floors = field(default_factory=Floors)
+    force: bool = False
+    """Export again even if the same bundle is there."""

@@ -1,0 +1,44 @@
+"""Model bundles: a directory with a manifest, weights, tokenizer and ONNX graphs; written, verified, loaded."""
+
+from shared.bundles.bundle import Bundle, load_bundle, verify_bundle
+from shared.bundles.errors import BundleError
+from shared.bundles.manifest import (
+    BundleKind,
+    FileEntry,
+    Floors,
+    Int8Report,
+    Manifest,
+    Metrics,
+    Parity,
+    Pooling,
+    Precision,
+    Prompts,
+)
+from shared.bundles.resolve import resolve
+from shared.bundles.template import DEFAULT_TEMPLATE, ItemLike, ItemTemplate, TemplateField, render
+from shared.bundles.write import seal, staging
+
+__all__ = [
+    "DEFAULT_TEMPLATE",
+    "Bundle",
+    "BundleError",
+    "BundleKind",
+    "FileEntry",
+    "Floors",
+    "Int8Report",
+    "ItemLike",
+    "ItemTemplate",
+    "Manifest",
+    "Metrics",
+    "Parity",
+    "Pooling",
+    "Precision",
+    "Prompts",
+    "TemplateField",
+    "load_bundle",
+    "render",
+    "resolve",
+    "seal",
+    "staging",
+    "verify_bundle",
+]

@@ -1,0 +1,23 @@
+"""Hashing the files of a bundle."""
+
+import hashlib
+from pathlib import Path
+
+from shared.bundles.manifest import FileEntry
+
+MANIFEST_NAME = "bundle.json"
+
+
+def hash_file(path: Path) -> FileEntry:
+    """Content hash and size (bytes) of one file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileEntry(sha256=digest, size=path.stat().st_size)
+
+
+def hash_tree(root: Path) -> dict[str, FileEntry]:
+    """Every file below `root` except the manifest, by its relative path with `/`, sorted."""
+    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    return {
+        relative: hash_file(path) for path in paths if (relative := path.relative_to(root).as_posix()) != MANIFEST_NAME
+    }

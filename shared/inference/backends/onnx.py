@@ -1,0 +1,81 @@
+"""ONNX Runtime: fp32 or int8 on CPU, fp32 on CUDA."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from shared.bundles import Bundle, BundleKind, Precision
+from shared.inference.backend import Output
+from shared.inference.backends.rows import split_rows
+from shared.inference.cpu import inference_threads
+from shared.inference.tokens import PaddedBatch, Tokens, pad
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+
+
+def open_session(
+    path: Path, *, threads: int | None = None, provider: str = CPU, spin: bool = False
+) -> onnxruntime.InferenceSession:
+    """A session for one graph of a bundle. `threads=None` follows the cgroup; `spin` lets idle threads burn CPU."""
+    if provider not in onnxruntime.get_available_providers():
+        raise ValueError(
+            f"ONNX Runtime has no {provider} here, only {', '.join(onnxruntime.get_available_providers())}; "
+            "for CUDA, install onnxruntime-gpu in place of onnxruntime"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = inference_threads(threads)
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # The graph is written fused; the extended level would fuse LayerNorm back into an operator that is slower.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    # Patterns are kept per input shape, for ever: with batches of every shape that is a leak.
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+    return onnxruntime.InferenceSession(path, options, providers=[provider])
+
+
+class OnnxBackend:
+    """One graph of a bundle, fetching one of its outputs; what is not fetched is not computed."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, output: Output) -> None:
+        self._session = session
+        self._output = output
+        self._needs_types = any(node.name == "token_type_ids" for node in session.get_inputs())
+
+    @classmethod
+    def open(
+        cls,
+        bundle: Bundle,
+        *,
+        output: Output | None = None,
+        precision: Precision = Precision.INT8,
+        threads: int | None = None,
+        provider: str = CPU,
+        spin: bool = False,
+    ) -> Self:
+        """`output=None` is the bundle kind's own: a sentence vector, or logits."""
+        if output is None:
+            output = Output.LOGITS if bundle.manifest.kind is BundleKind.CROSS_ENCODER else Output.SENTENCE
+        path = bundle.onnx_path(precision)
+        return cls(open_session(path, threads=threads, provider=provider, spin=spin), output)
+
+    def prepare(self, rows: Sequence[Tokens]) -> PaddedBatch:
+        """Right-padded arrays; the graph packs them, so padding costs little."""
+        return pad(rows)
+
+    def run(self, prepared: PaddedBatch) -> NDArray[np.float32]:
+        """The forward pass."""
+        feeds: dict[str, Any] = {"input_ids": prepared.ids, "attention_mask": prepared.mask}
+        if self._needs_types:
+            feeds["token_type_ids"] = prepared.types
+        output: NDArray[np.float32] = self._session.run([self._output], feeds)[0]
+        return output
+
+    def finish(self, prepared: PaddedBatch, raw: NDArray[np.float32]) -> Sequence[NDArray[np.float32] | Exception]:
+        """One array a row."""
+        return split_rows(self._output, prepared, raw)

@@ -1,0 +1,147 @@
+"""Texts → unit vectors, by a bi-encoder bundle."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.bundles import Bundle, BundleKind
+from shared.errors import AisleError, DeadlineError, InvalidArgumentError
+from shared.inference.batcher import Batcher
+from shared.inference.cache import Key, Outcome, QueryCache
+from shared.inference.queue import Priority
+from shared.inference.tokens import TextTokenizer, Tokens
+
+Vectors = NDArray[np.float32]
+
+INLINE_CHARS = 4_000
+"""Texts up to this many characters in all are tokenised on the event loop (about 0.3 ms): cheaper than a thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """The vectors of one call."""
+
+    vectors: Vectors
+    """float32, C-contiguous, (texts, dimensions), unit length; a row of zeros where a text failed."""
+    failures: Mapping[int, AisleError] = field(default_factory=dict)
+    """By the text's index: the texts that failed alone while the others succeeded."""
+
+
+class TokenizerThread:
+    """Tokenises off the event loop when there is much to do, so that the loop and the forward pass go on."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
+
+    async def map(self, function: Callable[[str], Tokens], texts: Sequence[str]) -> list[Tokens | InvalidArgumentError]:
+        """One outcome a text: an error is that of a string that is not text (a lone surrogate)."""
+
+        def all_of_them() -> list[Tokens | InvalidArgumentError]:
+            return [_tokenize(function, text, index) for index, text in enumerate(texts)]
+
+        if sum(map(len, texts)) <= INLINE_CHARS:
+            return all_of_them()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, all_of_them)
+
+
+def _tokenize(function: Callable[[str], Tokens], text: str, index: int) -> Tokens | InvalidArgumentError:
+    try:
+        return function(text)
+    except (TypeError, UnicodeEncodeError):
+        return InvalidArgumentError.of(f"texts[{index}]", "is not valid Unicode text")
+
+
+class BiEncoder:
+    """Encodes queries and items with one batcher, whose backend must give sentence vectors."""
+
+    def __init__(self, bundle: Bundle, batcher: Batcher[Tokens, Vectors], *, cache: QueryCache | None = None) -> None:
+        manifest = bundle.manifest
+        if manifest.kind is not BundleKind.BI_ENCODER:
+            raise ValueError(f"bundle {bundle.path} is a {manifest.kind}, not a bi-encoder")
+        self.bundle = bundle
+        self.batcher = batcher
+        self.cache = cache
+        self._queries = TextTokenizer(bundle.tokenizer_path, manifest.max_query_tokens, manifest.prompts.query)
+        self._items = TextTokenizer(bundle.tokenizer_path, manifest.max_item_tokens, manifest.prompts.item)
+        self._thread = TokenizerThread()
+
+    @property
+    def version(self) -> str:
+        """The model version of every vector."""
+        return self.bundle.version
+
+    async def warm_up(self) -> None:
+        """Run the shortest and the longest batches once, so that no caller pays for first-time allocations."""
+        for tokenizer in (self._queries, self._items):
+            longest = tokenizer.encode("warm " * tokenizer.max_tokens)
+            for rows in ([tokenizer.encode("warm up")], [longest], [tokenizer.encode("a short query")] * 16):
+                for outcome in await self.batcher.submit(rows):
+                    if isinstance(outcome, AisleError):
+                        raise outcome
+
+    async def encode_queries(
+        self,
+        texts: Sequence[str],
+        *,
+        priority: Priority = Priority.INTERACTIVE,
+        deadline: float | None = None,
+    ) -> Encoding:
+        """Vectors of search queries; equal ones come from the cache where there is one.
+
+        Raises `DeadlineError`, `OverloadedError` (see `Batcher.submit`); a text's own failure is in `failures`.
+        """
+        if self.cache is None:
+            return self._gather(await self._run(self._queries, texts, priority, deadline))
+        try:
+            keys = [Key(self.version, self._queries.normalize(text)) for text in texts]
+        except (TypeError, UnicodeEncodeError):
+            # Some text is no text: the road without the cache says which.
+            return self._gather(await self._run(self._queries, texts, priority, deadline))
+
+        async def compute(missing: Sequence[Key]) -> Sequence[Outcome]:
+            originals = dict(zip(keys, texts, strict=True))
+            outcomes = await self._run(self._queries, [originals[key] for key in missing], priority, deadline)
+            _raise_if_late(outcomes)
+            return outcomes
+
+        return self._gather(await self.cache.fetch(keys, compute, priority=priority, deadline=deadline))
+
+    async def encode_items(
+        self,
+        texts: Sequence[str],
+        *,
+        priority: Priority = Priority.INTERACTIVE,
+        deadline: float | None = None,
+    ) -> Encoding:
+        """Vectors of item texts (`bundle.item_text(item)`); errors as in `encode_queries`."""
+        return self._gather(await self._run(self._items, texts, priority, deadline))
+
+    async def _run(
+        self, tokenizer: TextTokenizer, texts: Sequence[str], priority: Priority, deadline: float | None
+    ) -> list[Outcome]:
+        rows = await self._thread.map(tokenizer.encode, texts)
+        good = [row for row in rows if isinstance(row, Tokens)]
+        vectors = iter(await self.batcher.submit(good, priority=priority, deadline=deadline))
+        return [next(vectors) if isinstance(row, Tokens) else row for row in rows]
+
+    def _gather(self, outcomes: Sequence[Outcome]) -> Encoding:
+        _raise_if_late(outcomes)
+        vectors = np.zeros((len(outcomes), self.bundle.manifest.dimensions), np.float32)
+        failures: dict[int, AisleError] = {}
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, AisleError):
+                failures[index] = outcome
+            else:
+                vectors[index] = outcome
+        return Encoding(vectors, failures)
+
+
+def _raise_if_late(outcomes: Sequence[Outcome]) -> None:
+    """Half of a call's vectors are of no use to anyone."""
+    for outcome in outcomes:
+        if isinstance(outcome, DeadlineError):
+            raise outcome

@@ -1,0 +1,190 @@
+"""Late interaction over a bi-encoder's token vectors: a re-ranker that needs no training of its own.
+
+Each query token finds its most similar item token (MaxSim, ColBERT, arXiv:2004.12832); the mean of those cosines,
+so that queries of any length score alike, is averaged with the cosine of the two sentence vectors, which the same
+token vectors give. Measured with all-MiniLM-L6-v2, judged NDCG@10: cosine 0.924, MaxSim 0.910, both 0.931 on
+icecat (53 queries); 0.895, 0.897, 0.898 on home_depot (330 queries). Special tokens take part; without them
+icecat loses 0.03.
+
+The query is encoded once a call; item token vectors are kept between calls, since a shop's items are far fewer
+than its (query, item) pairs.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.bundles import Bundle, BundleKind, Pooling
+from shared.errors import AisleError, DeadlineError, InvalidArgumentError
+from shared.inference.batcher import Batcher
+from shared.inference.encoder import TokenizerThread
+from shared.inference.lru import BytesLRU
+from shared.inference.queue import Priority
+from shared.inference.scorer import OwnsBatcher, Scores, collect, stop_at
+from shared.inference.tokens import TextTokenizer, Tokens
+
+Floats = NDArray[np.float32]
+
+DEFAULT_CACHE_BYTES = 256 << 20
+"""Some 10,000 items of 60 tokens at 384 dimensions in int8."""
+
+
+class Storage(StrEnum):
+    """How item token vectors are kept."""
+
+    INT8 = "int8"
+    """One scale a token; scores move by about 0.001."""
+    FLOAT16 = "float16"
+    """Twice the bytes; scores move by about 0.0001."""
+
+
+class ItemKey(NamedTuple):
+    """Same key, same token vectors."""
+
+    version: str
+    digest: bytes
+    """Of the item's text: the text itself may be long."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextVectors:
+    """What is kept of one text: its unit token vectors and, as the last row, its unit sentence vector."""
+
+    values: NDArray[np.int8] | NDArray[np.float16]
+    """(tokens + 1, dimensions), to be multiplied by `scales`."""
+    scales: Floats
+    """(tokens + 1,)."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both arrays."""
+        return self.values.nbytes + self.scales.nbytes
+
+    @classmethod
+    def pack(cls, rows: Floats, storage: Storage) -> "TextVectors":
+        """`rows`: what `text_rows` gives."""
+        if storage is Storage.FLOAT16:
+            return cls(rows.astype(np.float16), np.ones(len(rows), np.float32))
+        scales = np.abs(rows).max(axis=1) / 127
+        return cls(np.rint(rows / scales[:, None]).astype(np.int8), scales)
+
+
+class LateInteraction(OwnsBatcher):
+    """See `Scorer`. The backend must give token embeddings."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        batcher: Batcher[Tokens, Floats],
+        *,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        storage: Storage = Storage.INT8,
+    ) -> None:
+        if bundle.manifest.kind is not BundleKind.BI_ENCODER:
+            raise ValueError(f"bundle {bundle.path} is a {bundle.manifest.kind}, not a bi-encoder")
+        super().__init__(bundle, batcher)
+        manifest = bundle.manifest
+        self._queries = TextTokenizer(bundle.tokenizer_path, manifest.max_query_tokens, manifest.prompts.query)
+        self._items = TextTokenizer(bundle.tokenizer_path, manifest.max_item_tokens, manifest.prompts.item)
+        self._thread = TokenizerThread()
+        self._pooling = manifest.pooling
+        self._storage = storage
+        self._known: BytesLRU[ItemKey, TextVectors] = BytesLRU(cache_bytes, lambda key, v: v.nbytes)
+
+    async def warm_up(self) -> None:
+        """A short text, a long one, and a page of them; nothing of it is kept."""
+        for rows in (["warm up"], ["warm " * self._items.max_tokens], ["a warm jumper"] * 32):
+            for outcome in await self.batcher.submit([self._items.encode(text) for text in rows]):
+                if isinstance(outcome, AisleError):
+                    raise outcome
+
+    async def score(
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        priority: Priority = Priority.INTERACTIVE,
+        deadline: float | None = None,
+    ) -> Scores:
+        """See `Scorer`. The score is a mean of cosines."""
+        until = stop_at(deadline)
+        keys = [ItemKey(self.bundle.version, _digest(text)) for text in texts]
+        ready = {key: vectors for key in dict.fromkeys(keys) if (vectors := self._known.get(key)) is not None}
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in ready}
+        errors: dict[ItemKey, AisleError] = {}
+        encoded = await self._encode(query, missing, ready, errors, priority, until)
+        scores: dict[ItemKey, float | AisleError] = dict(errors)
+        if encoded is not None and ready:
+            values = await asyncio.to_thread(interact, encoded, list(ready.values()))
+            scores.update(zip(ready, values, strict=True))
+        return collect({index: scores[key] for index, key in enumerate(keys) if key in scores}, len(texts))
+
+    async def _encode(
+        self,
+        query: str,
+        missing: Mapping[ItemKey, str],
+        ready: dict[ItemKey, TextVectors],
+        errors: dict[ItemKey, AisleError],
+        priority: Priority,
+        until: float | None,
+    ) -> Floats | None:
+        """Encode the query with the items that are not known; adds to `ready` and `errors`.
+
+        Returns the query's `text_rows`, or None when time ran out first.
+        """
+        try:
+            first = self._queries.encode(query)
+        except (TypeError, UnicodeEncodeError):
+            raise InvalidArgumentError.of("query", "is not valid Unicode text") from None
+        rows = await self._thread.map(self._items.encode, list(missing.values()))
+        batch = {key: row for key, row in zip(missing, rows, strict=True) if isinstance(row, Tokens)}
+        errors.update((key, row) for key, row in zip(missing, rows, strict=True) if isinstance(row, AisleError))
+        # The query is the oldest row of the request, and batches are built around the oldest: it goes first.
+        encoded, *vectors = await self.batcher.submit([first, *batch.values()], priority=priority, deadline=until)
+        for key, outcome in zip(batch, vectors, strict=True):
+            if isinstance(outcome, AisleError):
+                errors[key] = outcome
+            else:
+                ready[key] = TextVectors.pack(text_rows(outcome, self._pooling), self._storage)
+                self._known.put(key, ready[key])
+        if isinstance(encoded, DeadlineError):
+            return None
+        if isinstance(encoded, AisleError):
+            raise encoded
+        return text_rows(encoded, self._pooling)
+
+
+def text_rows(tokens: Floats, pooling: Pooling) -> Floats:
+    """(tokens, hidden) token embeddings → (tokens + 1, hidden): those and their pooled vector, of unit length."""
+    pooled = tokens[0] if pooling is Pooling.CLS else tokens.mean(axis=0)
+    rows = np.vstack([tokens, pooled])
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: Floats = rows / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return scaled
+
+
+def interact(query: Floats, items: Sequence[TextVectors]) -> list[float]:
+    """The score of each item, -1 to 1. `query`: what `text_rows` gives. One matrix product for all items."""
+    values = np.concatenate([item.values for item in items]).astype(np.float32)
+    scales = np.concatenate([item.scales for item in items])
+    cosines = (query @ values.T) * scales
+    ends = np.cumsum([len(item.scales) for item in items])
+    sentences = ends - 1
+    starts = np.concatenate([[0], ends[:-1]])
+    # Segments alternate: an item's tokens, then its sentence vector.
+    segments = np.column_stack([starts, sentences]).ravel()
+    best = np.maximum.reduceat(cosines, segments, axis=1)
+    max_sim = best[:-1, ::2].mean(axis=0)
+    scores: list[float] = ((max_sim + cosines[-1, sentences]) / 2).tolist()
+    return scores
+
+
+def _digest(text: str) -> bytes:
+    # A lone surrogate has a digest too: the tokenizer is the one to refuse it, for that text alone.
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

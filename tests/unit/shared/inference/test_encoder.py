@@ -1,0 +1,131 @@
+import asyncio
+import time
+
+import numpy as np
+import pytest
+
+from shared.bundles import Bundle
+from shared.errors import DeadlineError, InvalidArgumentError, OverloadedError
+from shared.inference import BiEncoder, Limits, QueryCache
+from shared.inference.backends.dummy import DummyBackend
+from tests.unit.shared.inference.conftest import Start
+
+SURROGATE = "\ud800"
+
+
+async def test_vectors_are_unit_float32_rows_in_order(bundle: Bundle, start: Start) -> None:
+    encoder = BiEncoder(bundle, await start(DummyBackend()))
+    encoding = await encoder.encode_items(["red shoe", "blue hat", "red shoe"])
+    assert encoding.vectors.dtype == np.float32
+    assert encoding.vectors.shape == (3, 8)
+    assert encoding.vectors.flags.c_contiguous
+    np.testing.assert_allclose(np.linalg.norm(encoding.vectors, axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(encoding.vectors[0], encoding.vectors[2])
+    assert not encoding.failures
+    assert encoder.version == bundle.version
+
+
+async def test_a_text_that_is_no_text_fails_alone(bundle: Bundle, start: Start) -> None:
+    for cache in (None, QueryCache(1 << 20)):
+        encoder = BiEncoder(bundle, await start(DummyBackend()), cache=cache)
+        encoding = await encoder.encode_queries(["red shoe", SURROGATE, "blue hat"])
+        assert set(encoding.failures) == {1}
+        error = encoding.failures[1]
+        assert isinstance(error, InvalidArgumentError)
+        assert error.violations[0].field == "texts[1]"
+        assert not encoding.vectors[1].any()
+        assert encoding.vectors[0].any()
+        assert encoding.vectors[2].any()
+
+
+async def test_a_poison_text_among_63_good_ones_fails_alone(bundle: Bundle, start: Start) -> None:
+    marked = await _ids(bundle, "zzzz")
+    encoder = BiEncoder(bundle, await start(DummyBackend(poison=lambda row: list(row.ids) == marked)))
+    texts = [f"item {'abc'[index % 3] * (1 + index % 9)}" for index in range(64)]
+    texts[20] = "zzzz"
+    encoding = await encoder.encode_items(texts)
+    assert set(encoding.failures) == {20}
+
+
+async def _ids(bundle: Bundle, text: str) -> list[int]:
+    from shared.inference.tokens import TextTokenizer
+
+    return list(TextTokenizer(bundle.tokenizer_path, 48).encode(text).ids)
+
+
+async def test_long_texts_are_cut_at_the_bundles_limits(bundle: Bundle, start: Start) -> None:
+    backend = DummyBackend()
+    encoder = BiEncoder(bundle, await start(backend))
+    await encoder.encode_queries(["word " * 500])
+    await encoder.encode_items(["word " * 5000])
+    assert list(map(len, backend.seen)) == [16, 48]
+
+
+async def test_with_a_cache_equal_queries_run_once(bundle: Bundle, start: Start) -> None:
+    backend = DummyBackend()
+    encoder = BiEncoder(bundle, await start(backend), cache=QueryCache(1 << 20))
+    first = await encoder.encode_queries(["Red  Shoe", "red shoe ", "blue hat"])
+    again = await asyncio.gather(*(encoder.encode_queries(["RED SHOE"]) for _ in range(10)))
+    assert len(backend.seen) == 2
+    np.testing.assert_array_equal(first.vectors[0], first.vectors[1])
+    for encoding in again:
+        np.testing.assert_array_equal(encoding.vectors[0], first.vectors[0])
+
+
+async def test_without_a_cache_every_query_runs(bundle: Bundle, start: Start) -> None:
+    backend = DummyBackend()
+    encoder = BiEncoder(bundle, await start(backend))
+    for _ in range(3):
+        await encoder.encode_queries(["red shoe"])
+    assert len(backend.seen) == 3
+
+
+@pytest.mark.parametrize("cached", [False, True])
+async def test_a_late_call_is_a_deadline_error_as_a_whole(bundle: Bundle, start: Start, cached: bool) -> None:
+    backend = DummyBackend()
+    encoder = BiEncoder(bundle, await start(backend), cache=QueryCache(1 << 20) if cached else None)
+    backend.gate.clear()
+    with pytest.raises(DeadlineError):
+        await encoder.encode_queries(["red shoe"], deadline=time.monotonic() + 0.02)
+    backend.gate.set()
+    assert len((await encoder.encode_queries(["red shoe"])).vectors) == 1
+
+
+async def test_a_full_queue_is_the_callers_to_know(bundle: Bundle, start: Start) -> None:
+    backend = DummyBackend()
+    encoder = BiEncoder(bundle, await start(backend, Limits(rows=2)))
+    backend.gate.clear()
+    calls = [asyncio.ensure_future(encoder.encode_queries([f"q {'a' * index}"])) for index in range(12)]
+    done, _ = await asyncio.wait(calls, timeout=0.1)
+    assert any(isinstance(call.exception(), OverloadedError) for call in done)
+    backend.gate.set()
+    await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_warm_up_covers_the_longest_texts_and_reports_a_broken_model(bundle: Bundle, start: Start) -> None:
+    backend = DummyBackend()
+    encoder = BiEncoder(bundle, await start(backend))
+    await encoder.warm_up()
+    assert max(map(len, backend.seen)) == 48
+    broken = BiEncoder(bundle, await start(DummyBackend(poison=lambda row: True)))
+    with pytest.raises(Exception, match="could not process"):
+        await broken.warm_up()
+
+
+async def test_large_calls_are_tokenised_off_the_event_loop(bundle: Bundle, start: Start) -> None:
+    encoder = BiEncoder(bundle, await start(DummyBackend()))
+    call = asyncio.ensure_future(encoder.encode_items(["a long text " * 200] * 50))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not call.done()
+    assert len((await call).vectors) == 50
+
+
+async def test_no_texts_no_vectors(bundle: Bundle, start: Start) -> None:
+    encoder = BiEncoder(bundle, await start(DummyBackend()), cache=QueryCache(1 << 20))
+    assert (await encoder.encode_queries([])).vectors.shape == (0, 8)
+
+
+async def test_a_cross_encoder_bundle_does_not_encode(cross_bundle: Bundle, start: Start) -> None:
+    with pytest.raises(ValueError, match="not a bi-encoder"):
+        BiEncoder(cross_bundle, await start(DummyBackend()))

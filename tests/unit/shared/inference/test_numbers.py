@@ -1,0 +1,134 @@
+"""Numbers that do not move: alone, in a batch of mixed lengths, under concurrency, against plain transformers."""
+
+import asyncio
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from shared.bundles import Bundle
+from shared.inference import BackendName, BiEncoder, Limits, Output, open_backend
+from shared.inference.tokens import TextTokenizer
+from tests.unit.shared.inference.conftest import Start
+
+pytestmark = pytest.mark.model
+
+LIMIT = 1e-3
+WORDS = [
+    "oak",
+    "desk",
+    "lamp",
+    "red",
+    "shoe",
+    "running",
+    "waterproof",
+    "kids",
+    "bunk",
+    "bed",
+    "usb",
+    "65",
+    "w",
+    "steel",
+]
+
+
+def mixed_texts(count: int = 64) -> list[str]:
+    """Lengths from 1 to some 250 tokens, in no order."""
+    chance = random.Random(7)
+    return [" ".join(chance.choices(WORDS, k=1 + ((index * 37) % 64) ** 2 // 17)) for index in range(count)]
+
+
+TEXTS = mixed_texts()
+
+
+@pytest.fixture(scope="module")
+def expected(minilm: Bundle) -> NDArray[np.float32]:
+    """What plain `transformers` gives for each text alone."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    transformers.utils.logging.disable_progress_bar()
+    model = transformers.AutoModel.from_pretrained(minilm.path, local_files_only=True).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(minilm.path, local_files_only=True)
+    threads = torch.get_num_threads()
+    # OpenMP threads that share cores with anything else wait for each other by spinning.
+    torch.set_num_threads(1)
+    rows = []
+    with torch.inference_mode():
+        for text in TEXTS:
+            inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=256)
+            pooled = model(**inputs).last_hidden_state.mean(dim=1)
+            rows.append(torch.nn.functional.normalize(pooled, dim=-1)[0].numpy())
+    torch.set_num_threads(threads)
+    return np.stack(rows)
+
+
+async def vectors_three_ways(bundle: Bundle, name: BackendName, start: Start) -> dict[str, NDArray[np.float32]]:
+    backend = open_backend(name, bundle, threads=1)
+    wide = BiEncoder(bundle, await start(backend, Limits(batch_tokens=1 << 20, padding=1.0)))
+    narrow = BiEncoder(bundle, await start(backend))
+    alone = [(await narrow.encode_items([text])).vectors[0] for text in TEXTS[::4]]
+    concurrent = await asyncio.gather(*(narrow.encode_items([text]) for text in TEXTS))
+    return {
+        "alone": np.stack(alone),
+        "batch": (await wide.encode_items(TEXTS)).vectors,
+        "concurrent": np.stack([encoding.vectors[0] for encoding in concurrent]),
+    }
+
+
+@pytest.mark.parametrize("name", [BackendName.ONNX_FP32, BackendName.TORCH_CPU])
+async def test_float_backends_agree_with_transformers(
+    minilm: Bundle, expected: NDArray[np.float32], start: Start, name: BackendName
+) -> None:
+    got = await vectors_three_ways(minilm, name, start)
+    assert np.abs(got["alone"] - expected[::4]).max() < LIMIT
+    assert np.abs(got["batch"] - expected).max() < LIMIT
+    assert np.abs(got["concurrent"] - expected).max() < LIMIT
+
+
+async def test_int8_agrees_with_itself_whatever_the_batch(
+    minilm: Bundle, expected: NDArray[np.float32], start: Start
+) -> None:
+    got = await vectors_three_ways(minilm, BackendName.ONNX_INT8, start)
+    assert np.abs(got["alone"] - got["batch"][::4]).max() < LIMIT
+    assert np.abs(got["concurrent"] - got["batch"]).max() < LIMIT
+    assert (got["batch"] * expected).sum(axis=1).min() > 0.99
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", [BackendName.TORCH_CUDA, BackendName.TORCH_CUDA_FP16])
+async def test_half_precision_on_cuda_is_close_to_transformers(
+    minilm: Bundle, expected: NDArray[np.float32], start: Start, name: BackendName
+) -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA here")
+    got = await vectors_three_ways(minilm, name, start)
+    for vectors, wanted in ((got["batch"], expected), (got["alone"], expected[::4])):
+        assert (vectors * wanted).sum(axis=1).min() > 0.995
+    assert np.abs(got["concurrent"] - got["batch"]).max() < 1e-2
+
+
+@pytest.mark.parametrize("name", [BackendName.ONNX_FP32, BackendName.TORCH_CPU])
+def test_token_vectors_pool_to_the_sentence_vector(minilm: Bundle, name: BackendName) -> None:
+    tokenizer = TextTokenizer(minilm.tokenizer_path, 64)
+    rows = [tokenizer.encode(text) for text in TEXTS[:6]]
+    results: dict[Output, Any] = {}
+    for output in (Output.TOKENS, Output.SENTENCE):
+        backend = open_backend(name, minilm, output=output, threads=1)
+        prepared = backend.prepare(rows)
+        results[output] = backend.finish(prepared, backend.run(prepared))
+    for row, tokens, sentence in zip(rows, results[Output.TOKENS], results[Output.SENTENCE], strict=True):
+        assert tokens.shape == (len(row), 384)
+        pooled = tokens.mean(axis=0)
+        np.testing.assert_allclose(pooled / np.linalg.norm(pooled), sentence, atol=1e-5)
+
+
+def test_a_device_that_is_not_there_is_said_so(minilm: Bundle) -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("CUDA is here")
+    for name in (BackendName.TORCH_CUDA, BackendName.ONNX_CUDA):
+        with pytest.raises(ValueError, match="CUDA"):
+            open_backend(name, minilm)

@@ -1,0 +1,70 @@
+"""Pace, watchdog, padding and the split of a batch's output."""
+
+import numpy as np
+import pytest
+
+from shared.bundles import Bundle
+from shared.errors import InternalError
+from shared.inference.backend import Output
+from shared.inference.backends.rows import split_rows
+from shared.inference.pace import LEAST_RETRY_S, MOST_RETRY_S, Pace
+from shared.inference.tokens import TextTokenizer, Tokens, pad
+from shared.inference.watchdog import Watchdog
+
+
+def test_pace_knows_nothing_before_the_first_batch() -> None:
+    pace = Pace()
+    assert pace.least_s == 0
+    assert pace.tokens_in(1.0) is None
+    assert pace.retry_after_s(1000, default=0.5) == 0.5
+
+
+def test_pace_follows_what_it_sees() -> None:
+    pace = Pace()
+    for seconds in (0.2, 0.1, 5.0, 0.1):
+        pace.record(100, seconds)
+    assert pace.least_s == 0.1, "one slow batch must not make everything look impossible"
+    assert 1 <= (pace.tokens_in(1.0) or 0) <= 1000
+    assert pace.retry_after_s(0, default=0.5) == LEAST_RETRY_S
+    assert pace.retry_after_s(10**9, default=0.5) == MOST_RETRY_S
+    assert pace.tokens_in(1e-9) == 1
+
+
+def test_watchdog_tells_idle_slow_and_stalled_apart() -> None:
+    dog = Watchdog(stall_after_s=10)
+    assert dog.check(1000, oldest_wait_s=0).ok, "idle for long"
+    dog.begin(1000)
+    assert dog.check(1009, oldest_wait_s=9).ok, "slow"
+    assert "forward pass" in dog.check(1011, oldest_wait_s=0).reason
+    dog.end(1012)
+    assert dog.check(1013, oldest_wait_s=60).ok, "a long queue that moves"
+    assert "not been taken" in dog.check(1030, oldest_wait_s=17).reason
+
+
+def test_padding_rounds_up_to_buckets() -> None:
+    batch = pad([Tokens([5, 6, 7]), Tokens([8], [1])], multiple=4)
+    assert batch.ids.tolist() == [[5, 6, 7, 0], [8, 0, 0, 0]]
+    assert batch.mask.tolist() == [[1, 1, 1, 0], [1, 0, 0, 0]]
+    assert batch.types.tolist() == [[0, 0, 0, 0], [1, 0, 0, 0]]
+    assert batch.lengths.tolist() == [3, 1]
+
+
+def test_token_rows_lose_their_padding() -> None:
+    batch = pad([Tokens([5, 6, 7]), Tokens([8])])
+    rows = split_rows(Output.TOKENS, batch, np.ones((2, 3, 4), np.float32))
+    assert [row.shape for row in rows if not isinstance(row, Exception)] == [(3, 4), (1, 4)]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_row_that_is_not_finite_fails_alone(bad: float) -> None:
+    raw = np.ones((3, 4), np.float32)
+    raw[1, 2] = bad
+    rows = split_rows(Output.SENTENCE, pad([Tokens([1])] * 3), raw)
+    assert [isinstance(row, InternalError) for row in rows] == [False, True, False]
+
+
+def test_normalised_texts_are_what_the_tokenizer_sees(bundle: Bundle) -> None:
+    tokenizer = TextTokenizer(bundle.tokenizer_path, 16)
+    assert tokenizer.normalize("  Crème\tBRÛLÉE ") == "creme brulee"
+    for text in ("Crème BRÛLÉE", "a  b\n c", "x"):
+        assert tokenizer.encode(text).ids == tokenizer.encode(tokenizer.normalize(text)).ids
