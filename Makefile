@@ -113,10 +113,10 @@ protos: $(VENV)/.dev ## Lint the contracts, compare them with main's, check the 
 	deploy/local/stubs.sh --check
 
 .PHONY: milvus-server
-milvus-server: build/peers/milvus/.ready ## Install a real Milvus server for the tests, in its own environment
+milvus-server: build/peers/milvus/bin/milvus-server ## Install a real Milvus server for the tests, in its own environment
 
-build/peers/milvus/.ready:
-	deploy/local/milvus_server.sh install
+build/peers/milvus/bin/milvus-server:
+	PYTHON=$(PYTHON) deploy/local/milvus_server.sh install
 
 .PHONY: versions
 versions: $(VENV)/.dev ## Rewrite versions.txt from what is installed

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# A real Milvus standalone server without containers, in an environment of its own (build/peers/milvus): its wheel
+# pins packages that must not meet the project's.
+#
+#   milvus_server.sh install               make the environment, once
+#   milvus_server.sh run DIR [PORT]        serve DIR on PORT (default 19530) until interrupted
+set -euo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+venv=${MILVUS_VENV:-$root/build/peers/milvus}
+version=2.3.5
+
+install() {
+  if [ -x "$venv/bin/milvus-server" ]; then return; fi
+  "${PYTHON:-python3.11}" -m venv "$venv"
+  # The wheel imports pkg_resources, which setuptools 82 dropped.
+  "$venv/bin/pip" install --quiet "milvus==$version" 'setuptools<82'
+}
+
+case "${1:-}" in
+  install) install ;;
+  run)
+    install
+    data=${2:?a directory for its data}
+    mkdir -p "$data"
+    # Its etcd would take port 2380 whatever else runs; with ports of their own, several servers fit one machine.
+    read -r client peer < <("$venv/bin/python" -c '
+import socket
+probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+print(*(probe.getsockname()[1] for probe in probes))')
+    cat > "$data/etcd.yaml" <<YAML
+name: default
+listen-client-urls: http://127.0.0.1:$client
+advertise-client-urls: http://127.0.0.1:$client
+listen-peer-urls: http://127.0.0.1:$peer
+initial-advertise-peer-urls: http://127.0.0.1:$peer
+initial-cluster: default=http://127.0.0.1:$peer
+YAML
+    export ETCD_CONFIG_PATH
+    ETCD_CONFIG_PATH=$(cd "$data" && pwd)/etcd.yaml
+    # Seconds for which a server that was killed still counts as alive and keeps its successor waiting (default 30).
+    export COMMON_SESSION_TTL=5
+    # The wheel moves on to the next port where connections of a server just killed linger; Milvus itself need not.
+    export PROXY_PORT=${3:-19530}
+    exec "$venv/bin/milvus-server" --data "$data" --etcd-port "$client" --proxy-port "$PROXY_PORT"
+    ;;
+  *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac

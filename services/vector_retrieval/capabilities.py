@@ -1,0 +1,66 @@
+"""What the store at hand can do, worked out from what it says of itself when first reached."""
+
+import enum
+import re
+from dataclasses import dataclass
+
+_LITE = "milvus_lite-"
+
+
+class RowLayout(enum.Enum):
+    """How a row holds what an item has many of."""
+
+    NATIVE = "native"
+    """Keys in an array, attribute numbers in JSON."""
+    FLAT = "flat"
+    """Keys in one text with a space on either side of each, numbers as dynamic fields. For Milvus Lite, which tests
+    these for all rows at once, and arrays and JSON row by row in Python: on 20,000 rows 30 ms against 600 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a store can do, and how its schemas spell what all of them can."""
+
+    home: str
+    """`lite` or `server`."""
+    version: str
+    """As the store states it."""
+    lexical: bool
+    """Whether it makes BM25 weights of texts."""
+    tokenizer: str
+    """The analyser that leaves words made here alone."""
+    row_layout: RowLayout
+    text_index: str
+    number_index: str
+
+
+def probe(version: str) -> Capabilities:
+    """The capabilities of the store that states `version` (`milvus_lite-3.2.2`, `v2.3.5-lite`, `v2.6.4`)."""
+    if version.startswith(_LITE):
+        number = version.removeprefix(_LITE)
+        return Capabilities(
+            home="lite",
+            version=number,
+            lexical=_parsed(number) >= (3, 0),
+            tokenizer="standard",
+            row_layout=RowLayout.FLAT,
+            text_index="INVERTED",
+            number_index="INVERTED",
+        )
+    parsed = _parsed(version)
+    inverted = parsed >= (2, 4)
+    return Capabilities(
+        home="server",
+        version=version.removeprefix("v"),
+        lexical=parsed >= (2, 5),
+        tokenizer="whitespace",
+        row_layout=RowLayout.NATIVE,
+        text_index="INVERTED" if inverted else "Trie",
+        number_index="INVERTED" if inverted else "STL_SORT",
+    )
+
+
+def _parsed(version: str) -> tuple[int, ...]:
+    """The leading numbers; (0,) for a version that has none, which promises nothing."""
+    found = re.match(r"v?(\d+)\.(\d+)", version)
+    return tuple(map(int, found.groups())) if found else (0,)

@@ -1,0 +1,171 @@
+"""Milvus Lite: a store inside this process, in a directory that belongs to it alone.
+
+Lite's engine allows one writer and, while a write or a flush runs, no reader: a flush empties the write buffer before
+the rows show up in their segment, so a search in between would miss acknowledged rows. `Gate` sees to both.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from shared.errors import FailedPreconditionError
+
+_log = structlog.get_logger()
+
+_WORKERS = 8
+"""Threads of its gRPC server: as many reads at once."""
+
+
+class Gate:
+    """Lets many readers through at a time, or one writer. A waiting writer goes before readers who come later."""
+
+    def __init__(self) -> None:
+        self._readers = 0
+        self._writing = False
+        self._writers_waiting = 0
+        self._changed = asyncio.Condition()
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncIterator[None]:
+        """Until the block ends, nobody writes."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._writing and not self._writers_waiting)
+            self._readers += 1
+        try:
+            yield
+        finally:
+            await asyncio.shield(self._leave(reader=True))
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        """Until the block ends, nobody else reads or writes."""
+        async with self._changed:
+            self._writers_waiting += 1
+            try:
+                await self._changed.wait_for(lambda: not self._writing and not self._readers)
+                self._writing = True
+            finally:
+                self._writers_waiting -= 1
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            await asyncio.shield(self._leave(reader=False))
+
+    async def _leave(self, *, reader: bool) -> None:
+        async with self._changed:
+            if reader:
+                self._readers -= 1
+            else:
+                self._writing = False
+            self._changed.notify_all()
+
+
+class OpenGate(Gate):
+    """For stores that look after themselves: everybody passes."""
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncIterator[None]:
+        """Passes."""
+        yield
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        """Passes."""
+        yield
+
+
+class Flusher:
+    """Calls `flush` after `rows` new rows, and when rows have been lying for `quiet_s` seconds without another write.
+
+    Never at the cost of a caller: the work runs in a task of its own.
+    """
+
+    def __init__(self, flush: Callable[[], Awaitable[None]], rows: int, quiet_s: float) -> None:
+        self._flush = flush
+        self._rows = rows
+        self._quiet_s = quiet_s
+        self._pending = 0
+        self._wake = asyncio.Event()
+        self._task = asyncio.create_task(self._run())
+
+    def wrote(self, rows: int) -> None:
+        """Tells of `rows` new rows in the buffer."""
+        self._pending += rows
+        self._wake.set()
+
+    async def close(self) -> None:
+        """Stops; what is in the buffer is safe in Lite's log."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while 0 < self._pending < self._rows:
+                try:
+                    await asyncio.wait_for(self._wake.wait(), self._quiet_s)
+                    self._wake.clear()
+                except TimeoutError:
+                    break
+            if self._pending:
+                self._pending = 0
+                try:
+                    await self._flush()
+                except Exception as error:
+                    _log.warning("flush failed", why=str(error))
+
+
+class EmbeddedServer:
+    """Milvus Lite, serving the directory `path` on a loopback port of its own choice."""
+
+    def __init__(self, server: Any, database: Any, port: int) -> None:
+        self._server = server
+        self._database = database
+        self.uri = f"http://127.0.0.1:{port}"
+
+    @classmethod
+    async def start(cls, path: str) -> "EmbeddedServer":
+        """Opens `path`, made if it is not there, and recovers what was written before a crash.
+
+        Raises `FailedPreconditionError`, saying what to do, when another process has it open, when it cannot be
+        opened, or when the package is not installed.
+        """
+        return await asyncio.to_thread(cls._start, Path(path))
+
+    @classmethod
+    def _start(cls, path: Path) -> "EmbeddedServer":
+        try:
+            from milvus_lite import DataDirLockedError, MilvusLiteError
+            from milvus_lite.adapter.grpc.server import start_server_in_thread
+        except ImportError:
+            raise FailedPreconditionError(
+                f"{path} is a path, and Milvus Lite is not installed: install aisle[milvus-lite], or set uri to "
+                "http://host:port of a Milvus server"
+            ) from None
+        path = path.expanduser().resolve()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return cls(*start_server_in_thread(str(path), host="127.0.0.1", port=0, max_workers=_WORKERS))
+        except DataDirLockedError:
+            raise FailedPreconditionError(
+                f"{path} is open in another process. Milvus Lite serves one process at a time: stop the other, choose "
+                "another path with --uri, or point both at a Milvus server",
+                reason="STORE_LOCKED",
+            ) from None
+        except (OSError, MilvusLiteError) as error:
+            raise FailedPreconditionError(f"{path} cannot be opened by Milvus Lite: {error}") from None
+
+    async def close(self) -> None:
+        """Lets running calls end, and releases the directory."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._server.stop(grace=2).wait()
+        self._database.close()

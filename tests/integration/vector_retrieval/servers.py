@@ -1,0 +1,76 @@
+"""A real Milvus standalone server for tests: started on free ports, ended by its own process group."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import grpc
+from pymilvus import MilvusClient, MilvusException
+
+from services.vector_retrieval.milvus import silence_libraries
+
+ROOT = Path(__file__).parents[3]
+VENV = ROOT / "build" / "peers" / "milvus"
+START_TIMEOUT_S = 45
+
+
+def installed() -> bool:
+    """Whether the server's environment has been made."""
+    return (VENV / "bin" / "milvus-server").exists()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class MilvusServer:
+    """One server over one data directory; can be killed and started again."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+        data.mkdir(parents=True, exist_ok=True)
+        # The wheel unpacks 250 MB of binaries into each data directory; all of them share one copy here.
+        shared = VENV / "unpacked"
+        shared.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            (data / "bin").symlink_to(shared)
+
+    def start(self) -> None:
+        silence_libraries()
+        self._process = subprocess.Popen(
+            [ROOT / "deploy" / "local" / "milvus_server.sh", "run", self.data, str(self.port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, "MILVUS_VENV": str(VENV)},
+        )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._answers():
+            assert self._process.poll() is None, f"milvus-server ended; see {self.data}/logs"
+            assert time.monotonic() < deadline, f"milvus-server is not ready; see {self.data}/logs"
+            time.sleep(0.2)
+
+    def end(self, how: signal.Signals = signal.SIGKILL) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, how)
+            self._process.wait(timeout=20)
+            self._process = None
+
+    def _answers(self) -> bool:
+        try:
+            client = MilvusClient(self.uri, timeout=2)
+            client.list_collections(timeout=2)
+            client.close()
+        except (MilvusException, grpc.RpcError):
+            return False
+        return True

@@ -1,0 +1,79 @@
+"""Several replicas of the service over one Milvus server."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from pymilvus import MilvusClient
+
+from services.vector_retrieval.schema import Row
+from services.vector_retrieval.search import Consistency, Query
+from services.vector_retrieval.settings import VectorRetrievalSettings
+from services.vector_retrieval.store import Store
+from shared.errors import FailedPreconditionError, VersionMismatchError
+from shared.items import Item
+from tests.integration.vector_retrieval.servers import MilvusServer
+
+pytestmark = pytest.mark.milvus_server
+
+VECTOR = np.ones(4, dtype=np.float32)
+
+
+def row(item_id: str) -> Row:
+    return Row(Item(id=item_id, title="t", updated_at=datetime.now(UTC)), VECTOR, item_id.encode())
+
+
+async def found(store: Store) -> set[str]:
+    query = Query(vectors=VECTOR[None], model_version="m", limit=10, consistency=Consistency.STRONG)
+    return {candidate.id for candidate in (await store.search(query)).candidates[0]}
+
+
+@pytest_asyncio.fixture
+async def replicas(milvus_server: MilvusServer) -> AsyncIterator[list[Store]]:
+    settings = VectorRetrievalSettings(
+        uri=milvus_server.uri, index=f"replicas_{uuid.uuid4().hex[:8]}", search_timeout_s=20
+    )
+    stores = [await Store.open(settings) for _ in range(2)]
+    yield stores
+    for store in stores:
+        await store.close()
+
+
+async def test_first_writes_at_the_same_time_make_one_index(replicas: list[Store], milvus_server: MilvusServer) -> None:
+    one, other = replicas
+    assert await asyncio.gather(one.upsert([row("a")], "m"), other.upsert([row("b")], "m")) == [{}, {}]
+    assert await found(one) == await found(other) == {"a", "b"}
+    statuses = [await store.status() for store in replicas]
+    assert statuses[0] == statuses[1]
+    generation = statuses[0].generation
+    assert generation is not None
+    with pytest.raises(VersionMismatchError):
+        await other.upsert([row("c")], "another model")
+
+    client = MilvusClient(milvus_server.uri)
+    index = generation.collection.removesuffix(f"_{generation.name}")
+    assert [name for name in client.list_collections() if name.startswith(index)] == [generation.collection]
+
+    # Dropped behind the replicas' backs: the next call finds out, and the next write starts anew.
+    client.drop_alias(index)
+    client.drop_collection(generation.collection)
+    assert await found(one) == set()
+    assert await other.upsert([row("d")], "another model") == {}
+    client.close()
+
+
+async def test_an_alias_of_somebody_else_is_left_alone(replicas: list[Store], milvus_server: MilvusServer) -> None:
+    client = MilvusClient(milvus_server.uri)
+    index = replicas[0]._settings.index
+    client.create_collection(f"{index}_theirs", dimension=4)
+    client.create_alias(f"{index}_theirs", index)
+    with pytest.raises(FailedPreconditionError, match="Aisle did not make"):
+        await replicas[0].upsert([row("a")], "m")
+    reason = await replicas[0].check()
+    assert reason is not None
+    assert "Aisle did not make" in reason
+    client.close()
