@@ -1,0 +1,83 @@
+"""Health says what the checks say, also when a check is broken."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from grpc_health.v1 import health_pb2
+
+from shared.rpc import health
+from shared.rpc.health import HealthMonitor
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def fine() -> str | None:
+    return None
+
+
+async def down() -> str | None:
+    return "milvus does not answer"
+
+
+async def broken() -> str | None:
+    raise ZeroDivisionError
+
+
+async def hanging() -> str | None:
+    await asyncio.Event().wait()
+    return None
+
+
+async def status(monitor: HealthMonitor, service: str) -> int:
+    response = await monitor.servicer.Check(health_pb2.HealthCheckRequest(service=service), None)
+    return int(response.status)
+
+
+@pytest.mark.parametrize(
+    ("check", "expected"), [(fine, SERVING), (down, NOT_SERVING), (broken, NOT_SERVING), (hanging, NOT_SERVING)]
+)
+async def test_health_is_what_the_check_says(
+    check: Callable[[], Awaitable[str | None]], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "_CHECK_TIMEOUT_S", 0.05)
+    monitor = HealthMonitor({"a.B": check}, interval_s=1)
+    await monitor.look()
+    assert await status(monitor, "a.B") == expected
+
+
+async def test_the_whole_process_follows_the_primary_service() -> None:
+    primary_down = HealthMonitor({"a.Primary": down, "a.Second": fine}, interval_s=1)
+    await primary_down.look()
+    assert await status(primary_down, "") == NOT_SERVING
+    assert await status(primary_down, "a.Second") == SERVING
+    second_down = HealthMonitor({"a.Primary": fine, "a.Second": down}, interval_s=1)
+    await second_down.look()
+    assert await status(second_down, "") == SERVING
+    assert await status(second_down, "a.Second") == NOT_SERVING
+
+
+async def test_it_follows_changes_by_itself() -> None:
+    answers = iter([None, "stalled", None, None, None, None, None, None, None])
+    seen: list[int] = []
+
+    async def check() -> str | None:
+        return next(answers)
+
+    monitor = HealthMonitor({"a.B": check}, interval_s=0.02)
+    running = asyncio.create_task(monitor.run())
+    while len(set(seen)) < 2 or seen[-1] != SERVING:
+        await asyncio.sleep(0.005)
+        seen.append(await status(monitor, "a.B") if "a.B" in monitor.servicer._server_status else NOT_SERVING)
+    running.cancel()
+    assert NOT_SERVING in seen
+
+
+async def test_after_a_drain_nothing_serves_again() -> None:
+    monitor = HealthMonitor({"a.B": fine}, interval_s=1)
+    await monitor.look()
+    await monitor.drain()
+    await monitor.look()
+    assert await status(monitor, "a.B") == NOT_SERVING
+    assert await status(monitor, "") == NOT_SERVING

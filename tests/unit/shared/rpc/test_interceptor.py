@@ -1,0 +1,191 @@
+"""What every call passes on its way in."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+from aisle.catalog.v1 import item_pb2
+from aisle.gateway.v1 import catalog_pb2, catalog_pb2_grpc
+from prometheus_client import REGISTRY
+
+from shared.rpc import deadline
+from shared.rpc.client import Dependency
+from shared.rpc.context import REQUEST_ID_KEY, request_id
+from tests.unit.shared.rpc.conftest import DEFAULT_TIMEOUT_S, MAX_REQUEST_BYTES, Request, Response, Scripted, forever
+
+ENCODE = "/aisle.encoder.v1.QueryEncoder/EncodeQueries"
+
+
+async def test_a_callers_request_id_is_adopted_and_echoed(scripted: Scripted, stub: Any) -> None:
+    seen = []
+
+    async def note(request: Any, context: Any) -> Response:
+        seen.append(request_id())
+        return Response()
+
+    scripted.behaviour = note
+    call = stub.EncodeQueries(Request(), metadata=((REQUEST_ID_KEY, "abc-1"),))
+    await call
+    assert seen == ["abc-1"]
+    assert dict(await call.trailing_metadata())[REQUEST_ID_KEY] == "abc-1"
+
+
+@pytest.mark.parametrize("given", [None, "x" * 200])
+async def test_a_missing_or_unfit_request_id_is_replaced(stub: Any, given: str | None) -> None:
+    call = stub.EncodeQueries(Request(), metadata=((REQUEST_ID_KEY, given),) if given else None)
+    await call
+    made = dict(await call.trailing_metadata())[REQUEST_ID_KEY]
+    assert made != given
+    assert len(made) == 32
+
+
+async def test_a_failed_call_echoes_its_request_id_too(scripted: Scripted, stub: Any) -> None:
+    async def fail(request: Any, context: Any) -> Response:
+        raise ZeroDivisionError("the item text")
+
+    scripted.behaviour = fail
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.EncodeQueries(Request(), metadata=((REQUEST_ID_KEY, "abc-2"),))
+    assert dict(caught.value.trailing_metadata())[REQUEST_ID_KEY] == "abc-2"
+
+
+async def test_a_bug_is_internal_and_tells_nothing_but_where_to_look(scripted: Scripted, stub: Any) -> None:
+    async def fail(request: Any, context: Any) -> Response:
+        raise ZeroDivisionError("the item text")
+
+    scripted.behaviour = fail
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.EncodeQueries(Request(), metadata=((REQUEST_ID_KEY, "abc-3"),))
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert caught.value.details() == "internal error; its log line has request id abc-3"
+    assert b"item text" not in b"".join(
+        v if isinstance(v, bytes) else v.encode() for _, v in caught.value.trailing_metadata()
+    )
+
+
+async def test_a_call_without_a_deadline_is_ended_by_the_servers(scripted: Scripted, stub: Any) -> None:
+    scripted.behaviour = forever
+    with pytest.raises(grpc.aio.AioRpcError, match="set one") as caught:
+        await stub.EncodeQueries(Request())
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_the_handler_knows_the_deadline_and_hands_on_what_is_left(scripted: Scripted, stub: Any) -> None:
+    left: list[float | None] = []
+
+    async def note(request: Any, context: Any) -> Response:
+        left.extend(
+            [deadline.remaining_s(), deadline.timeout_s(100), deadline.timeout_s(0.5), deadline.timeout_s(9, 1)]
+        )
+        return Response()
+
+    scripted.behaviour = note
+    await stub.EncodeQueries(Request(), timeout=5)
+    remaining, whole, capped, reserved = (value or 0 for value in left)
+    assert 4 < remaining <= 5
+    assert 4 < whole <= 5
+    assert capped == 0.5
+    assert 3 < reserved <= 4
+
+
+async def test_the_handler_of_a_call_without_a_deadline_gets_the_servers(scripted: Scripted, stub: Any) -> None:
+    left: list[float | None] = []
+
+    async def note(request: Any, context: Any) -> Response:
+        left.append(deadline.remaining_s())
+        return Response()
+
+    scripted.behaviour = note
+    await stub.EncodeQueries(Request())
+    assert 0 < (left[0] or 0) <= DEFAULT_TIMEOUT_S
+
+
+async def test_a_cancelled_caller_cancels_the_handler(scripted: Scripted, stub: Any) -> None:
+    entered, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def wait(request: Any, context: Any) -> Response:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return Response()
+
+    scripted.behaviour = wait
+    call = stub.EncodeQueries(Request(), timeout=20)
+    waiting = asyncio.ensure_future(_outcome(call))
+    await entered.wait()
+    call.cancel()
+    await asyncio.wait_for(cancelled.wait(), 5)
+    await waiting
+
+
+async def _outcome(call: Any) -> None:
+    with pytest.raises((asyncio.CancelledError, grpc.aio.AioRpcError)):
+        await call
+
+
+async def test_a_request_over_the_limit_is_refused_by_size(stub: Any) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match=f"at most {MAX_REQUEST_BYTES} are read") as caught:
+        await stub.EncodeQueries(Request(queries=["x" * MAX_REQUEST_BYTES]))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (b"\x0a\x02ok\x0a\x02\xff\xfe", "queries[1]: must be valid UTF-8"),
+        (b"\x0a\x7f", "request: is not a valid protobuf message"),
+    ],
+)
+async def test_what_cannot_be_read_names_the_field(dependency: Dependency, message: bytes, field: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await dependency.channel.unary_unary(ENCODE)(message)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (caught.value.details() or "").startswith(field)
+
+
+async def test_a_bad_string_deep_in_a_stream_names_its_path(dependency: Dependency) -> None:
+    good = catalog_pb2.ImportItemsRequest(items=[item_pb2.Item(id="1", title="ok")]).SerializeToString()
+    item = item_pb2.Item(id="2", attributes={"color": item_pb2.Attribute(text=["zz"])}).SerializeToString()
+    bad = good + b"\x0a" + bytes([len(item)]) + item.replace(b"zz", b"\xff\xff")
+    call = dependency.channel.stream_stream("/aisle.gateway.v1.Catalog/ImportItems")(iter([good, bad]))
+    assert await call.read()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "items[1].attributes[0].value.text[0]" in (caught.value.details() or "")
+
+
+async def test_a_stream_without_a_deadline_outlives_the_default(scripted: Scripted, dependency: Dependency) -> None:
+    async def slow(request: Any, context: Any) -> None:
+        await asyncio.sleep(1.5 * DEFAULT_TIMEOUT_S)
+
+    scripted.behaviour = slow
+    stub = catalog_pb2_grpc.CatalogStub(dependency.channel)
+    rows = [response.rows async for response in stub.ImportItems(iter([catalog_pb2.ImportItemsRequest()] * 2))]
+    assert rows == [0, 0]
+
+
+async def test_calls_are_counted_by_code(scripted: Scripted, stub: Any) -> None:
+    def count(code: str) -> float:
+        labels = {
+            "grpc_type": "unary",
+            "grpc_service": "aisle.encoder.v1.QueryEncoder",
+            "grpc_method": "EncodeQueries",
+            "grpc_code": code,
+        }
+        return REGISTRY.get_sample_value("grpc_server_handled_total", labels) or 0.0
+
+    before = count("OK"), count("Internal")
+    await stub.EncodeQueries(Request())
+
+    async def fail(request: Any, context: Any) -> Response:
+        raise ZeroDivisionError
+
+    scripted.behaviour = fail
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stub.EncodeQueries(Request())
+    assert (count("OK"), count("Internal")) == (before[0] + 1, before[1] + 1)
