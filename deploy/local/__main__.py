@@ -1,0 +1,122 @@
+"""`python -m deploy.local`: the mesh on this machine."""
+
+import argparse
+import os
+import signal
+import sys
+from types import FrameType
+
+from deploy.local import commands
+from deploy.local.errors import LocalError
+
+
+def main() -> int:
+    """Runs one command; the exit status."""
+    options = _parser().parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    try:
+        return int(options.run(options))
+    except LocalError as error:
+        print(f"{options.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted: what this command started is stopped", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; nothing is to be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """Unwinds as Ctrl-C does, so that the same clean-up runs."""
+    raise SystemExit(128 + number)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.local",
+        description="The whole mesh on this machine, every service a process of its own.",
+        epilog="Any setting of a service can be given in the environment: AISLE_<SERVICE>_<SETTING>, for example "
+        "AISLE_RERANKER_LOG_LEVEL=debug; `python -m services.<name> --help` lists them.",
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    demo = subparsers.add_parser(
+        "demo",
+        help="start, load a catalogue, search, stop",
+        description="Starts the mesh, loads a catalogue unless its index has it already, shows searches, and stops "
+        "everything. Beside a mesh that is up on another index it uses free ports.",
+    )
+    _catalogue_arguments(demo)
+    demo.add_argument("--query", default=_env("QUERY"), help="search for this only (env QUERY)")
+    demo.add_argument(
+        "--keep",
+        action="store_true",
+        default=_env("KEEP") not in (None, "0"),
+        help="leave the mesh up; `down` stops it (env KEEP=1)",
+    )
+    _port_argument(demo)
+    demo.set_defaults(run=commands.demo)
+
+    up = subparsers.add_parser(
+        "up", help="start the mesh in the background", description="Starts the mesh and leaves it running."
+    )
+    _catalogue_arguments(up, "whose index to serve; the bundled one by default. Nothing is loaded")
+    _port_argument(up)
+    up.set_defaults(run=commands.up)
+
+    down = subparsers.add_parser("down", help="stop it", description="Stops the mesh that `up` or `demo` left.")
+    down.set_defaults(run=commands.down)
+
+    status = subparsers.add_parser(
+        "status",
+        help="what runs, its health, its model",
+        description="Shows each service. The exit status is 0 only if everything serves.",
+    )
+    status.set_defaults(run=commands.status)
+
+    ingest = subparsers.add_parser(
+        "ingest",
+        help="load a catalogue into the running mesh",
+        description="Adds the items of a file to the index that is served, replacing those with the same id.",
+    )
+    _catalogue_arguments(ingest)
+    ingest.add_argument("--target", help="host:port of a gateway; the running mesh's by default")
+    ingest.set_defaults(run=commands.ingest)
+    return parser
+
+
+def _catalogue_arguments(parser: argparse.ArgumentParser, what: str | None = None) -> None:
+    parser.add_argument(
+        "--catalog",
+        default=_env("CATALOG"),
+        metavar="PATH",
+        help=what or ".jsonl, .csv (also .zip, .gz) or .parquet; the bundled catalogue by default (env CATALOG)",
+    )
+    parser.add_argument(
+        "--mapping",
+        default=_env("MAPPING"),
+        metavar="id=COLUMN,title=COLUMN,…",
+        help="which column is which field, where names do not tell (env MAPPING)",
+    )
+
+
+def _port_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--port-base",
+        type=int,
+        default=_env("PORT_BASE"),
+        help="the gateway's port; the other services take the next ones, metrics ports follow 50 above "
+        "(env PORT_BASE; one by one: AISLE_<SERVICE>_PORT, AISLE_<SERVICE>_METRICS_PORT)",
+    )
+
+
+def _env(name: str) -> str | None:
+    """What `make` passes on; nothing where it is empty."""
+    return os.environ.get(name) or None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Which catalogue a command is about, and the index that belongs to it.
+
+One index for each combination of file content, mapping and model version: catalogues never mix, and a vector of one
+model never meets an index of another. What was loaded completely is noted beside the index.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from deploy.local.errors import LocalError
+from deploy.local.queries import DemoSearch
+from deploy.local.spec import DEFAULT_FOLDER, ROOT, MeshSpec
+from shared.catalogue import write_jsonl
+
+BUNDLED = ROOT / "build" / "catalogue" / "bundled.jsonl"
+_DIGITS = 12
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """A file of items and how its columns are read. `bundled` marks the project's own."""
+
+    path: Path
+    mapping: str = ""
+    bundled: bool = False
+
+    @property
+    def name(self) -> str:
+        """For people and for folder names."""
+        return re.sub(r"[^a-z0-9]+", "-", self.path.name.lower().partition(".")[0]).strip("-") or "catalogue"
+
+    def index(self, bundle: Path, folder: Path = DEFAULT_FOLDER) -> Path:
+        """The store's file for this catalogue encoded by `bundle`."""
+        digest = hashlib.sha256(f"{_bundle_version(bundle)}\n{self.mapping}\n".encode())
+        with self.path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+        return folder / "indexes" / f"{self.name}-{digest.hexdigest()[:_DIGITS]}" / "milvus.db"
+
+
+def choose(path: str | None, mapping: str | None) -> Catalogue:
+    """The caller's catalogue, or the bundled one, which is written if it is not there yet."""
+    if path is None:
+        if mapping:
+            raise LocalError("a mapping says how the columns of a catalogue are read: give the catalogue too")
+        return Catalogue(_write_bundled(), bundled=True)
+    given = Path(path).expanduser()
+    if not given.is_file():
+        raise LocalError(f"there is no catalogue file {given}")
+    return Catalogue(given.resolve(), mapping or "")
+
+
+def spec_for(catalogue: Catalogue, port_base: int | None = None) -> MeshSpec:
+    """The usual mesh over the index of `catalogue`."""
+    usual = MeshSpec.default(index=Path(), port_base=port_base)
+    return MeshSpec.default(index=catalogue.index(usual.bundle), port_base=port_base)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A catalogue that was loaded to its end, and the searches that suit it."""
+
+    items: int
+    """Items that the index held afterwards."""
+    searches: list[DemoSearch] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, index: Path) -> "Loaded | None":
+        """What was noted beside `index`; `None` when nothing readable was."""
+        try:
+            told = json.loads(_note(index).read_text())
+            return cls(told["items"], [DemoSearch(**search) for search in told["searches"]])
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def save(self, index: Path) -> None:
+        """Notes it beside `index`."""
+        draft = _note(index).with_suffix(".tmp")
+        draft.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+        draft.replace(_note(index))
+
+
+def _note(index: Path) -> Path:
+    return index.parent / "loaded.json"
+
+
+def _write_bundled() -> Path:
+    # Generated anew each time: half a second, and never out of step with the generator.
+    from shared.catalogue.generator import generate
+
+    BUNDLED.parent.mkdir(parents=True, exist_ok=True)
+    draft = BUNDLED.with_suffix(".tmp")
+    write_jsonl(generate(), draft)
+    draft.replace(BUNDLED)
+    return BUNDLED
+
+
+def _bundle_version(bundle: Path) -> str:
+    try:
+        return str(json.loads((bundle / "bundle.json").read_text())["version"])
+    except FileNotFoundError:
+        raise LocalError(f"there is no model bundle in {bundle}; make it with `make models`") from None
+    except (ValueError, KeyError):
+        raise LocalError(f"{bundle / 'bundle.json'} cannot be read; make it anew with `make models`") from None

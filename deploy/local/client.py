@@ -1,0 +1,68 @@
+"""Small clients for what the local commands ask: health, models, the index. A deadline on every call."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import grpc
+from aisle.common.v1 import model_pb2
+from aisle.encoder.v1 import item_encoder_pb2_grpc, query_encoder_pb2_grpc
+from aisle.rerank.v1 import reranker_pb2_grpc
+from aisle.retrieval.v1 import vector_retrieval_pb2, vector_retrieval_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+_OPTIONS = [
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+]
+_GET_MODEL = {
+    "query_encoder": query_encoder_pb2_grpc.QueryEncoderStub,
+    "item_encoder": item_encoder_pb2_grpc.ItemEncoderStub,
+    "reranker": reranker_pb2_grpc.RerankerStub,
+}
+
+
+@contextmanager
+def channel(address: str) -> Iterator[grpc.Channel]:
+    """A connection to `address` that shares nothing with others: what it finds out is true now."""
+    opened = grpc.insecure_channel(address, options=_OPTIONS)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def health(address: str, service: str = "", *, timeout_s: float = 1.0) -> str:
+    """`SERVING`, `NOT_SERVING`, or `no answer`."""
+    request = health_pb2.HealthCheckRequest(service=service)
+    with channel(address) as opened:
+        try:
+            response = health_pb2_grpc.HealthStub(opened).Check(request, timeout=timeout_s)
+        except grpc.RpcError:
+            return "no answer"
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a service says of itself. Empty, or `None`, where it says nothing of the kind."""
+
+    model: str = ""
+    items: int | None = None
+
+
+def facts(name: str, address: str, *, timeout_s: float = 2.0) -> Facts:
+    """What the service called `name` says of its model and its index; nothing where it does not answer."""
+    with channel(address) as opened:
+        try:
+            if name in _GET_MODEL:
+                model = _GET_MODEL[name](opened).GetModel(model_pb2.GetModelRequest(), timeout=timeout_s).model
+                return Facts(f"{model.version} ({model.name}, {model.backend} {model.precision})")
+            if name == "vector_retrieval":
+                stub = vector_retrieval_pb2_grpc.VectorRetrievalStub(opened)
+                status = stub.GetStatus(vector_retrieval_pb2.GetStatusRequest(), timeout=timeout_s)
+                return Facts(status.model_version, status.items)
+        except grpc.RpcError:
+            pass
+    return Facts()

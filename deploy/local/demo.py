@@ -1,0 +1,186 @@
+"""`demo`: the mesh, a catalogue, a handful of searches, and everything stopped again."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import grpc
+from aisle.catalog.v1 import filter_pb2
+from aisle.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+
+from deploy.local import catalogue, client, queries, state, view
+from deploy.local.catalogue import Catalogue, Loaded
+from deploy.local.errors import LocalError, PortInUseError
+from deploy.local.ingest import ingest
+from deploy.local.mesh import Mesh
+from deploy.local.queries import DemoSearch, Profile
+from deploy.local.spec import DEFAULT_FOLDER, MeshSpec
+
+_PAGE = 5
+_TIMEOUT_S = 10.0
+_CONNECT_TIMEOUT_S = 5.0
+
+Response = TypeVar("Response", gateway_pb2.SearchResponse, gateway_pb2.SimilarItemsResponse)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the caller asked for. `query` replaces the demo's own searches; `keep` leaves the mesh up."""
+
+    catalogue: str | None = None
+    mapping: str | None = None
+    query: str | None = None
+    keep: bool = False
+    port_base: int | None = None
+
+
+def run(options: Options) -> None:
+    """Shows it all. Raises `LocalError` when something does not work; nothing that it started stays behind then."""
+    say = view.console.print
+    chosen = catalogue.choose(options.catalogue, options.mapping)
+    spec = catalogue.spec_for(chosen, options.port_base)
+    say(f"catalogue: {chosen.path}", soft_wrap=True)
+    with _mesh(spec, options) as mesh:
+        loaded = _loaded(chosen, mesh) or _load(chosen, mesh)
+        say()
+        searches: Sequence[DemoSearch] = loaded.searches
+        if options.query:
+            searches = queries.for_query(options.query)
+        _show(mesh.address("gateway"), searches)
+        if options.keep:
+            _farewell(mesh)
+
+
+@contextmanager
+def _mesh(spec: MeshSpec, options: Options) -> Iterator[Mesh]:
+    """The mesh over the index of `spec`: the one that is up, or one for this demo, stopped at its end."""
+    known = state.load(DEFAULT_FOLDER)
+    if known is not None and known.index == str(spec.index):
+        view.console.print("the mesh is up already, on this very catalogue: using it (`make down` stops it)")
+        mesh = Mesh(spec.at_ports(known.ports()), report=view.console.print)
+        mesh.adopt(known)
+        mesh.start()
+        yield mesh
+        return
+    if known is not None:
+        if options.keep:
+            raise LocalError("another mesh is up, on another index: stop it with `make down`, or leave KEEP out")
+        view.console.print("another mesh is up: this one runs beside it, on free ports")
+        mesh = _started_beside(spec)
+    else:
+        mesh = _started(spec, options)
+    try:
+        yield mesh
+    except BaseException:
+        mesh.stop()
+        raise
+    if not options.keep:
+        mesh.stop()
+        view.console.print("stopped")
+
+
+def _started(spec: MeshSpec, options: Options) -> Mesh:
+    mesh = Mesh(spec, report=view.console.print)
+    with state.locked(spec.folder):
+        try:
+            mesh.start()
+        except PortInUseError as error:
+            if options.port_base is not None:
+                raise
+            view.console.print(f"{error}\nusing free ports instead")
+            free = MeshSpec.on_free_ports(index=spec.index, folder=spec.folder, bundle=spec.bundle)
+            mesh = Mesh(replace(free, environ=spec.environ), report=view.console.print)
+            mesh.start()
+    return mesh
+
+
+def _started_beside(spec: MeshSpec) -> Mesh:
+    free = MeshSpec.on_free_ports(index=spec.index, folder=spec.folder / "demo", bundle=spec.bundle)
+    with state.locked(free.folder):
+        mesh = Mesh(free, report=view.console.print, shared=False)
+        mesh.start()
+    return mesh
+
+
+def _loaded(chosen: Catalogue, mesh: Mesh) -> Loaded | None:
+    """What was noted when this catalogue was loaded, if the index still holds it."""
+    noted = Loaded.of(mesh.spec.index)
+    if noted is None:
+        return None
+    items = client.facts("vector_retrieval", mesh.address("vector_retrieval")).items or 0
+    if items < noted.items:
+        view.console.print(f"the index holds {items:,} items and had {noted.items:,}: loading the catalogue again")
+        return None
+    view.console.print(f"{chosen.name} is in the index already ({items:,} items, same file, mapping and model)")
+    return replace(noted, searches=list(queries.SHOWCASE)) if chosen.bundled else noted
+
+
+def _load(chosen: Catalogue, mesh: Mesh) -> Loaded:
+    profile = Profile()
+    with view.import_progress() as observe:
+        progress = ingest(chosen.path, chosen.mapping, mesh.address("gateway"), observe, profile.add)
+    view.import_summary(progress)
+    items = client.facts("vector_retrieval", mesh.address("vector_retrieval")).items or 0
+    searches = list(queries.SHOWCASE) if chosen.bundled else profile.searches()
+    loaded = Loaded(items, searches)
+    loaded.save(mesh.spec.index)
+    return loaded
+
+
+def _show(address: str, searches: Sequence[DemoSearch]) -> None:
+    with client.channel(address) as channel:
+        # Otherwise the first search would be charged for the connection.
+        grpc.channel_ready_future(channel).result(timeout=_CONNECT_TIMEOUT_S)
+        stub = gateway_pb2_grpc.GatewayStub(channel)
+        for search in searches:
+            request = gateway_pb2.SearchRequest(
+                query=search.query, filter=_filter(search), page_size=_PAGE, explain=True
+            )
+            answer, waited_ms = _timed(stub.Search, request)
+            view.results(search.title, answer, waited_ms)
+            if search.like_first and answer.results:
+                first = answer.results[0].item
+                like = gateway_pb2.SimilarItemsRequest(item_id=first.id, page_size=_PAGE, explain=True)
+                similar, waited_ms = _timed(stub.SimilarItems, like)
+                view.results(f"similar to {first.id}: {first.title}", similar, waited_ms)
+
+
+def _filter(search: DemoSearch) -> filter_pb2.Filter | None:
+    conditions = []
+    if search.max_price is not None:
+        under = filter_pb2.RangeCondition(field="price", less_than=search.max_price)
+        conditions.append(filter_pb2.Filter(range=under))
+    if search.in_stock is not None:
+        conditions.append(filter_pb2.Filter(in_stock=search.in_stock))
+    if not conditions:
+        return None
+    return filter_pb2.Filter(all_of=filter_pb2.FilterList(filters=conditions))
+
+
+def _timed(method: Callable[..., Response], request: object) -> tuple[Response, float]:
+    started = time.perf_counter()
+    try:
+        response = method(request, timeout=_TIMEOUT_S)
+    except grpc.RpcError as error:
+        raise LocalError(f"the gateway answered {error.code().name}: {error.details()}") from None
+    return response, (time.perf_counter() - started) * 1000
+
+
+def _farewell(mesh: Mesh) -> None:
+    say = view.console.print
+    gateway = mesh.address("gateway")
+    say("the mesh stays up:")
+    for service in mesh.spec.services:
+        say(f"  {service.name:<17} {service.address:<17} {service.metrics_url}", soft_wrap=True)
+    buf = f"{sys.prefix}/bin/buf"
+    say("search it from a shell:", style="bold")
+    say(
+        f"""  {buf} curl --http2-prior-knowledge --protocol grpc -d '{{"query": "desk lamp"}}' \\\n"""
+        f"    http://{gateway}/aisle.gateway.v1.Gateway/Search",
+        soft_wrap=True,
+        markup=False,
+    )
+    say("stop it: make down", style="bold")

@@ -1,0 +1,203 @@
+"""What the mesh is made of: services, ports, targets, where data and models lie. Starts nothing.
+
+spec = MeshSpec.default(folder=Path("build/mesh"), index=Path("build/mesh/indexes/shop"))
+spec.environment(spec.service("gateway"))["AISLE_GATEWAY_RERANKER_TARGET"]      # 127.0.0.1:50055
+"""
+
+import contextlib
+import os
+import random
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from deploy.local.errors import LocalError
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The repository: where services are started from."""
+DEFAULT_FOLDER = ROOT / "build" / "mesh"
+DEFAULT_BUNDLE = ROOT / "build" / "models" / "minilm"
+DEFAULT_PORT_BASE = 50051
+DEFAULT_METRICS_BASE = 9101
+METRICS_OFFSET = 50
+"""With a port base of the caller's own, metrics ports lie this far above it."""
+
+_FREE_PORTS = range(20_000, 32_000)
+"""Below the range from which the system takes ports for outgoing connections, so that none is lost to one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One service as the code defines it. `health` is the full gRPC name of its primary service."""
+
+    name: str
+    health: str
+    uses: tuple[str, ...] = ()
+    has_bundle: bool = False
+
+    @property
+    def prefix(self) -> str:
+        """What the environment variables of its settings start with."""
+        return f"AISLE_{self.name.upper()}_"
+
+
+KINDS = (
+    Kind("query_encoder", "aisle.encoder.v1.QueryEncoder", has_bundle=True),
+    Kind("item_encoder", "aisle.encoder.v1.ItemEncoder", has_bundle=True),
+    Kind("vector_retrieval", "aisle.retrieval.v1.VectorRetrieval"),
+    Kind("reranker", "aisle.rerank.v1.Reranker", has_bundle=True),
+    Kind(
+        "gateway",
+        "aisle.gateway.v1.Gateway",
+        uses=("query_encoder", "item_encoder", "vector_retrieval", "reranker"),
+    ),
+)
+"""Every service, in the order of starting; the front door comes last, and is the first to be stopped."""
+
+_PORT_ORDER = ("gateway", "query_encoder", "item_encoder", "vector_retrieval", "reranker")
+"""Offsets from the port base."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """One process of the mesh. `env` wins over everything else that the mesh would tell it."""
+
+    kind: Kind
+    port: int
+    metrics_port: int
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Snake case, as the folder in `services`."""
+        return self.kind.name
+
+    @property
+    def address(self) -> str:
+        """Where it answers gRPC."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Where Prometheus reads it."""
+        return f"http://127.0.0.1:{self.metrics_port}/metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class MeshSpec:
+    """The whole mesh. `folder` holds logs and state, `index` the store's file, `bundle` the model's."""
+
+    folder: Path
+    index: Path
+    services: tuple[ServiceSpec, ...]
+    bundle: Path = DEFAULT_BUNDLE
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """What every service inherits, the caller's own environment as a rule."""
+
+    @classmethod
+    def default(
+        cls,
+        *,
+        index: Path,
+        folder: Path = DEFAULT_FOLDER,
+        bundle: Path = DEFAULT_BUNDLE,
+        port_base: int | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> "MeshSpec":
+        """The mesh on the usual ports, on those from `port_base` up, or on those that `AISLE_<SERVICE>_PORT` and
+        `AISLE_<SERVICE>_METRICS_PORT` in `environ` (default: this process's) name one by one."""
+        known = os.environ if environ is None else environ
+        base = DEFAULT_PORT_BASE if port_base is None else port_base
+        metrics = DEFAULT_METRICS_BASE if port_base is None else port_base + METRICS_OFFSET
+        services = []
+        for kind in KINDS:
+            offset = _PORT_ORDER.index(kind.name)
+            services.append(
+                ServiceSpec(
+                    kind,
+                    _port(known, f"{kind.prefix}PORT", base + offset),
+                    _port(known, f"{kind.prefix}METRICS_PORT", metrics + offset),
+                )
+            )
+        return cls(folder, index, tuple(services), bundle, dict(known))
+
+    @classmethod
+    def on_free_ports(
+        cls,
+        *,
+        index: Path,
+        folder: Path,
+        bundle: Path = DEFAULT_BUNDLE,
+        env: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> "MeshSpec":
+        """A mesh beside others: every port one that is free now, and nothing of Aisle taken from the environment.
+        `env` holds settings by service name."""
+        ports = free_ports(2 * len(KINDS))
+        told = env or {}
+        services = tuple(ServiceSpec(kind, next(ports), next(ports), told.get(kind.name, {})) for kind in KINDS)
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("AISLE_")}
+        return cls(folder, index, services, bundle, environ)
+
+    def at_ports(self, ports: Mapping[str, tuple[int, int]]) -> "MeshSpec":
+        """The same mesh with its services at `ports`: gRPC and metrics, by service name."""
+        moved = (replace(s, port=ports[s.name][0], metrics_port=ports[s.name][1]) for s in self.services)
+        return replace(self, services=tuple(moved))
+
+    def service(self, name: str) -> ServiceSpec:
+        """The service called `name`; raises `KeyError` if there is none."""
+        return {service.name: service for service in self.services}[name]
+
+    @property
+    def logs(self) -> Path:
+        """The folder with one log file a service."""
+        return self.folder / "logs"
+
+    def log(self, service: ServiceSpec) -> Path:
+        """The log file of `service`."""
+        return self.logs / f"{service.name}.log"
+
+    def environment(self, service: ServiceSpec) -> dict[str, str]:
+        """Everything `service` is told. Its own ports and the store's file are the mesh's to say; the rest of what
+        the caller's environment says (targets elsewhere, another bundle, log levels) wins over the defaults here."""
+        prefix = service.kind.prefix
+        defaults = {f"{prefix}{used.upper()}_TARGET": self.service(used).address for used in service.kind.uses}
+        if service.kind.has_bundle:
+            defaults[f"{prefix}BUNDLE"] = str(self.bundle)
+        # Nobody balances over a mesh on one machine, so nobody needs time to notice.
+        defaults[f"{prefix}DRAIN_DELAY_S"] = "0.1"
+        owned = {f"{prefix}PORT": str(service.port), f"{prefix}METRICS_PORT": str(service.metrics_port)}
+        if service.name == "vector_retrieval" and f"{prefix}URI" not in self.environ:
+            owned[f"{prefix}URI"] = str(self.index)
+        return {**defaults, **self.environ, **owned, **service.env}
+
+
+def free_ports(count: int) -> Iterator[int]:
+    """`count` different ports that nothing listens on now."""
+    candidates = random.sample(_FREE_PORTS, len(_FREE_PORTS))
+    found = [port for port, _ in zip(filter(is_free, candidates), range(count), strict=False)]
+    if len(found) < count:
+        raise LocalError(f"no {count} free ports between {_FREE_PORTS.start} and {_FREE_PORTS.stop}")
+    return iter(found)
+
+
+def is_free(port: int) -> bool:
+    """Whether this process could listen on `port` of the loopback address now."""
+    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as probe:
+        # As servers do: a connection that ended a moment ago does not hold the port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def _port(environ: Mapping[str, str], variable: str, default: int) -> int:
+    given = environ.get(variable)
+    if given is None:
+        return default
+    if not given.isdigit() or not 0 < int(given) < 65_536:
+        raise LocalError(f"{variable} is {given!r}; a port is a number from 1 to 65535")
+    return int(given)

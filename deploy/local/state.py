@@ -1,0 +1,119 @@
+"""What is known about the mesh that runs: one JSON file, so that another command finds it, asks it and stops it."""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from deploy.local.errors import LocalError
+from deploy.local.process import ProcessId
+from deploy.local.spec import KINDS, Kind, MeshSpec, ServiceSpec
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One process of a mesh that was started."""
+
+    name: str
+    process: ProcessId
+    port: int
+    metrics_port: int
+    log: str
+    started_at: float
+    """Seconds since 1970."""
+
+    @property
+    def address(self) -> str:
+        """Where it answers gRPC."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def kind(self) -> Kind:
+        """What it is."""
+        return next(kind for kind in KINDS if kind.name == self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A mesh that was started. `index` is the file of its store."""
+
+    index: str
+    services: list[Running] = field(default_factory=list)
+
+    def alive(self) -> list[Running]:
+        """The processes that still run, in the order of starting."""
+        return [service for service in self.services if service.process.runs()]
+
+    def ports(self) -> dict[str, tuple[int, int]]:
+        """Where each service was started: gRPC and metrics, by service name."""
+        return {service.name: (service.port, service.metrics_port) for service in self.services}
+
+    def gateway(self) -> Running:
+        """The front door. Raises `LocalError` when it does not run."""
+        found = next((s for s in self.alive() if s.name == "gateway"), None)
+        if found is None:
+            raise LocalError("the gateway does not run; `make status` says what does, `make up` starts what is missing")
+        return found
+
+
+def running(service: ServiceSpec, spec: MeshSpec, process: ProcessId, started_at: float) -> Running:
+    """The entry of `service`, started as `process`."""
+    log = str(spec.log(service))
+    return Running(service.name, process, service.port, service.metrics_port, log, started_at)
+
+
+def path(folder: Path) -> Path:
+    """The state file of the mesh that keeps its logs in `folder`."""
+    return folder / "state.json"
+
+
+def load(folder: Path) -> State | None:
+    """The mesh of `folder`, if at least one of its processes still runs."""
+    try:
+        state = _read(path(folder).read_text())
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise LocalError(
+            f"{path(folder)} cannot be read. If no service of Aisle runs (`ps -ef | grep services.`), remove it"
+        ) from None
+    return state if state.alive() else None
+
+
+def _read(text: str) -> State:
+    told = json.loads(text)
+    if told.pop("format") != _FORMAT:
+        raise ValueError("another format")
+    entries = [Running(**{**entry, "process": ProcessId(**entry["process"])}) for entry in told["services"]]
+    return State(told["index"], entries)
+
+
+def save(folder: Path, state: State) -> None:
+    """Replaces the state file; a reader sees the old one or the new one, never half of one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = path(folder).with_suffix(f".{os.getpid()}.tmp")
+    draft.write_text(json.dumps({"format": _FORMAT, **asdict(state)}, indent=2) + "\n")
+    draft.replace(path(folder))
+
+
+def forget(folder: Path) -> None:
+    """Removes the state file."""
+    path(folder).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps two commands from starting or stopping the mesh of `folder` at once. Raises `LocalError` when another
+    one is at it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LocalError("another command is starting or stopping the mesh right now; try again shortly") from None
+        yield

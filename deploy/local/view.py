@@ -1,0 +1,189 @@
+"""What the local commands print."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from aisle.catalog.v1 import item_pb2
+from aisle.gateway.v1 import gateway_pb2
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from deploy.local import client
+from deploy.local.ingest import Observe
+from deploy.local.ingest import Progress as Import
+from deploy.local.state import Running, State
+
+__all__ = ["console", "import_progress", "import_summary", "results", "status"]
+
+_PIPE_WIDTH = 140
+"""Columns of what is printed into a file or a pipe, where nobody says."""
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+_REASONS_SHOWN = 10
+_VERSION_CHARS = 12
+_ID_CHARS = 12
+_PRICE_CHARS = 12
+_ORIGIN_CHARS = 12
+_NANOS = 1_000_000_000
+
+
+class Answer(Protocol):
+    """A response of Search or SimilarItems."""
+
+    @property
+    def results(self) -> Sequence[gateway_pb2.SearchResult]:
+        """Best first."""
+
+    @property
+    def info(self) -> gateway_pb2.ResponseInfo:
+        """How it was answered."""
+
+
+def results(title: str, answer: Answer, waited_ms: float) -> None:
+    """One answer as a table, and under it how it came about."""
+    table = Table(
+        title=escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
+    )
+    # Only the title gives way on a narrow terminal.
+    table.expand = True
+    table.add_column("#", justify="right", width=2)
+    table.add_column("id", no_wrap=True, width=_ID_CHARS)
+    table.add_column("title", overflow="ellipsis", no_wrap=True, ratio=1)
+    table.add_column("price", justify="right", no_wrap=True, width=_PRICE_CHARS)
+    table.add_column("score", justify="right", no_wrap=True, width=5)
+    table.add_column("from", no_wrap=True, width=_ORIGIN_CHARS)
+    for rank, result in enumerate(answer.results, start=1):
+        item = result.item
+        table.add_row(
+            str(rank), escape(item.id), escape(item.title), price(item), f"{result.score:.3f}", origin(result.breakdown)
+        )
+    console.print(table if answer.results else f"[bold]{escape(title)}[/bold]\n  nothing was found")
+    for line in _footnotes(answer.info, waited_ms):
+        console.print(f"  {line}", style="dim")
+    for reason in answer.info.degraded:
+        name = gateway_pb2.DegradedReason.Name(reason.reason).removeprefix("DEGRADED_REASON_")
+        console.print(f"  degraded: {name}: {reason.message}", style="yellow", markup=False)
+    console.print()
+
+
+def _footnotes(info: gateway_pb2.ResponseInfo, waited_ms: float) -> Iterator[str]:
+    yield "from: v place by vector, w place by words, r the re-ranker's score"
+    stages = " · ".join(f"{timing.stage} {timing.milliseconds:.1f}" for timing in info.timings)
+    yield f"ms: {stages} · seen from here {waited_ms:.1f}"
+    versions = info.model_versions
+    models = [
+        f"{role} {version[:_VERSION_CHARS]}"
+        for role, version in (
+            ("query encoder", versions.query_encoder),
+            ("index", versions.index),
+            ("re-ranker", versions.reranker),
+        )
+        if version
+    ]
+    yield f"models: {' · '.join(models) or 'none'} · {info.candidate_count} candidates"
+
+
+def price(item: item_pb2.Item) -> str:
+    """`USD 19.99`; empty when not known."""
+    if not item.HasField("price"):
+        return ""
+    return f"{item.price.currency_code} {item.price.units + item.price.nanos / _NANOS:,.2f}"
+
+
+def origin(breakdown: gateway_pb2.ScoreBreakdown) -> str:
+    """Where a score came from: its place by vector (v) and by words (w), and what the re-ranker gave it (r)."""
+    parts = []
+    if breakdown.HasField("dense_rank"):
+        parts.append(f"v{breakdown.dense_rank}")
+    if breakdown.HasField("lexical_rank"):
+        parts.append(f"w{breakdown.lexical_rank}")
+    if breakdown.HasField("rerank_score"):
+        parts.append(f"r{breakdown.rerank_score:.2f}")
+    return " ".join(parts)
+
+
+@contextmanager
+def import_progress() -> Iterator[Observe]:
+    """A bar with items a second and the time that is left; refusals above it, the first few in full."""
+    columns = (
+        TextColumn("ingest"),
+        BarColumn(),
+        TextColumn("{task.fields[items]:,} items"),
+        TextColumn("{task.fields[speed]:,.0f} items/s"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    shown = 0
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=1.0, items=0, speed=0.0)
+
+        def observe(progress: Import) -> None:
+            nonlocal shown
+            for reason in progress.reasons:
+                shown += 1
+                if shown <= _REASONS_SHOWN:
+                    bar.console.print(f"  skipped: {reason}", style="yellow", markup=False)
+                elif shown == _REASONS_SHOWN + 1:
+                    bar.console.print("  more rows were skipped; the summary counts them", style="yellow")
+            progress.reasons.clear()
+            bar.update(task, completed=progress.fraction, items=progress.accepted, speed=progress.items_per_s)
+
+        yield observe
+
+
+def import_summary(progress: Import) -> None:
+    """One line on an import that went to its end."""
+    skipped = f"; {progress.rejected:,} rows skipped" if progress.rejected else ""
+    speed = f"{progress.items_per_s:,.0f} items/s"
+    console.print(f"{progress.accepted:,} rows are in the index after {progress.seconds:.1f} s ({speed}){skipped}")
+
+
+def status(known: State) -> bool:
+    """The mesh as a table. Returns whether everything serves."""
+    table = Table(box=None, pad_edge=False, expand=True)
+    table.add_column("service", width=16, no_wrap=True)
+    table.add_column("pid", width=7, justify="right")
+    table.add_column("address", width=15, no_wrap=True)
+    table.add_column("health", width=11, no_wrap=True)
+    table.add_column("up", width=7, no_wrap=True)
+    table.add_column("items", width=7, justify="right")
+    table.add_column("model", overflow="ellipsis", no_wrap=True, ratio=1)
+    serving = True
+    for service in known.services:
+        health = _health(service)
+        serving = serving and health == "SERVING"
+        facts = client.facts(service.name, service.address) if service.process.runs() else client.Facts()
+        table.add_row(
+            service.name,
+            str(service.process.pid),
+            service.address,
+            f"[{'green' if health == 'SERVING' else 'red'}]{health}[/]",
+            _duration(time.time() - service.started_at) if service.process.runs() else "",
+            "" if facts.items is None else f"{facts.items:,}",
+            facts.model,
+        )
+    console.print(table)
+    console.print(f"index: {known.index}", style="dim", soft_wrap=True)
+    console.print(f"logs:  {Path(known.services[0].log).parent}", style="dim", soft_wrap=True)
+    return serving
+
+
+def _health(service: Running) -> str:
+    if not service.process.runs():
+        return "not running"
+    return client.health(service.address, service.kind.health)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02}m" if hours else f"{minutes}m {rest:02}s"
