@@ -1,0 +1,124 @@
+"""The real processes on free ports, over Milvus Lite in a folder of the test run's own."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from aisle.catalog.v1 import item_pb2
+from aisle.encoder.v1 import item_encoder_pb2_grpc, query_encoder_pb2_grpc
+from aisle.gateway.v1 import catalog_pb2, catalog_pb2_grpc, gateway_pb2, gateway_pb2_grpc
+from aisle.rerank.v1 import reranker_pb2_grpc
+from aisle.retrieval.v1 import vector_retrieval_pb2_grpc
+
+from deploy.local import client
+from deploy.local.mesh import Mesh
+from deploy.local.spec import DEFAULT_BUNDLE, KINDS, MeshSpec
+from shared.catalogue.generator import generate
+from shared.rpc.items import item_to_proto
+
+TIMEOUT_S = 10.0
+GENERATED = 240
+"""Enough for filters, pages and neighbours; loaded in seconds."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.mesh)
+            item.add_marker(pytest.mark.model)
+
+
+@dataclass
+class Shop:
+    """A mesh that runs, and stubs to everything in it."""
+
+    mesh: Mesh
+
+    @cached_property
+    def channels(self) -> dict[str, grpc.Channel]:
+        return {kind.name: grpc.insecure_channel(self.mesh.address(kind.name)) for kind in KINDS}
+
+    @property
+    def gateway(self) -> Any:
+        return gateway_pb2_grpc.GatewayStub(self.channels["gateway"])
+
+    @property
+    def catalog(self) -> Any:
+        return catalog_pb2_grpc.CatalogStub(self.channels["gateway"])
+
+    @property
+    def retrieval(self) -> Any:
+        return vector_retrieval_pb2_grpc.VectorRetrievalStub(self.channels["vector_retrieval"])
+
+    @property
+    def query_encoder(self) -> Any:
+        return query_encoder_pb2_grpc.QueryEncoderStub(self.channels["query_encoder"])
+
+    @property
+    def item_encoder(self) -> Any:
+        return item_encoder_pb2_grpc.ItemEncoderStub(self.channels["item_encoder"])
+
+    @property
+    def reranker(self) -> Any:
+        return reranker_pb2_grpc.RerankerStub(self.channels["reranker"])
+
+    def search(self, query: str = "kids bunk bed with stairs", timeout: float = TIMEOUT_S, **fields: Any) -> Any:
+        return self.gateway.Search(gateway_pb2.SearchRequest(query=query, **fields), timeout=timeout)
+
+    def health(self, name: str, service: str = "") -> str:
+        return client.health(self.mesh.address(name), service)
+
+    def close(self) -> None:
+        for channel in self.channels.values():
+            channel.close()
+
+
+def special_items() -> list[item_pb2.Item]:
+    """Items that tests look for by name."""
+    return [
+        item_pb2.Item(
+            id="bunk-1",
+            title="Twin-over-Full Bunk Bed with Storage Stairs for Kids",
+            brand="Brightnest",
+            category_path=["Furniture", "Kids' Furniture", "Bunk Beds"],
+            price=item_pb2.Money(currency_code="USD", units=749, nanos=990_000_000),
+            in_stock=True,
+            attributes={"color": item_pb2.Attribute(text=["espresso"])},
+        ),
+        item_pb2.Item(id="zh-1", title="无线蓝牙降噪耳机", brand="云听", language_code="zh"),
+        item_pb2.Item(
+            id="odd-1",
+            title='Quirky "quoted" \\ lamp',
+            brand='O"Brien \\ Söhne',
+            category_path=["Lighting"],
+            price=item_pb2.Money(currency_code="USD", units=12),
+            in_stock=False,
+        ),
+    ]
+
+
+def load(shop: Shop, items: list[item_pb2.Item]) -> Any:
+    """Imports `items`, and returns the last acknowledgement."""
+    batches = [catalog_pb2.ImportItemsRequest(items=items[at : at + 100]) for at in range(0, len(items), 100)]
+    *_, last = shop.catalog.ImportItems(iter(batches), timeout=120)
+    return last
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    if not (DEFAULT_BUNDLE / "bundle.json").is_file():
+        pytest.skip("there is no model bundle: run `make models`")
+    folder = tmp_path_factory.mktemp("mesh")
+    spec = MeshSpec.on_free_ports(index=folder / "index" / "milvus.db", folder=folder)
+    with Mesh(spec) as mesh:
+        running = Shop(mesh)
+        items = special_items() + [item_to_proto(item) for item in islice(generate(), GENERATED)]
+        last = load(running, items)
+        assert (last.rows, last.rejected) == (len(items), 0)
+        yield running
+        running.close()
