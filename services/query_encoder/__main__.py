@@ -12,7 +12,7 @@ from shared.serving.encoder import open_encoder
 
 
 async def build(settings: QueryEncoderSettings, stack: AsyncExitStack) -> Sequence[ServedService]:
-    encoder = await open_encoder(settings, stack, name="query_encoder", cache_bytes=settings.cache_bytes)
+    encoder = await open_encoder(settings, stack, name="query_encoder", cache_bytes=settings.cache_bytes, latency=True)
     servicer = QueryEncoderServicer(encoder, settings.backend)
 
     async def check() -> str | None:

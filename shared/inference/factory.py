@@ -43,11 +43,13 @@ def open_backend(
     output: Output | None = None,
     threads: int | None = None,
     spin: bool = False,
+    latency: bool = False,
 ) -> Backend[Any, Any]:
     """Load the model. `output=None` is the bundle kind's own; `threads=None` follows the CPU limit.
 
     `spin` lets ONNX Runtime's idle threads poll for work: a lone short query is a third faster, and the cores
-    are not free for anything else. For a process that has its cores to itself.
+    are not free for anything else. For a process that has its cores to itself. `latency` is for lone short queries on
+    ONNX Runtime without it: see `OnnxBackend.open`.
 
     Raises `BundleError` where the bundle has no such graph, `ValueError` where the machine has no such device.
     """
@@ -63,7 +65,13 @@ def open_backend(
             precision = Precision.INT8 if name is BackendName.ONNX_INT8 else Precision.FP32
             provider = CUDA if name is BackendName.ONNX_CUDA else CPU
             return OnnxBackend.open(
-                bundle, output=output, precision=precision, threads=threads, provider=provider, spin=spin
+                bundle,
+                output=output,
+                precision=precision,
+                threads=threads,
+                provider=provider,
+                spin=spin,
+                latency=latency,
             )
         case _:
             # Imported where used: a CPU encoder's image has no torch.

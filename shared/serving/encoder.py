@@ -11,9 +11,10 @@ from shared.serving.settings import ModelServiceSettings
 
 
 async def open_encoder(
-    settings: ModelServiceSettings, stack: AsyncExitStack, *, name: str, cache_bytes: int = 0
+    settings: ModelServiceSettings, stack: AsyncExitStack, *, name: str, cache_bytes: int = 0, latency: bool = False
 ) -> BiEncoder:
-    """The encoder that `settings` name, warmed up; `cache_bytes` > 0 gives it a query cache.
+    """The encoder that `settings` name, warmed up; `cache_bytes` > 0 gives it a query cache, `latency` a road for lone
+    short queries (see `open_backend`).
 
     Raises `StartupError` or `BundleError` saying what to change where the bundle or the device will not do.
     """
@@ -21,7 +22,7 @@ async def open_encoder(
     bundle = load_bundle(settings.bundle, kind=BundleKind.BI_ENCODER)
     observer = PrometheusObserver(bundle)
     try:
-        backend = open_backend(settings.backend, bundle, threads=settings.threads, spin=settings.spin)
+        backend = open_backend(settings.backend, bundle, threads=settings.threads, spin=settings.spin, latency=latency)
     except ValueError as error:
         raise StartupError(f"backend {settings.backend}: {error}") from error
     batcher: Batcher[Any, Any] = Batcher(backend, settings.limits(), observer=observer, name=name)

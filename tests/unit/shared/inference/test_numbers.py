@@ -132,3 +132,14 @@ def test_a_device_that_is_not_there_is_said_so(minilm: Bundle) -> None:
     for name in (BackendName.TORCH_CUDA, BackendName.ONNX_CUDA):
         with pytest.raises(ValueError, match="CUDA"):
             open_backend(name, minilm)
+
+
+@pytest.mark.model
+def test_a_small_batch_on_one_thread_gives_the_same_vector(minilm: Bundle) -> None:
+    texts = TextTokenizer(minilm.tokenizer_path, 64, "")
+    rows = [texts.encode("cordless drill"), texts.encode("kids bunk bed with stairs and storage drawers")]
+    plain = open_backend(BackendName.ONNX_INT8, minilm, threads=2)
+    quick = open_backend(BackendName.ONNX_INT8, minilm, threads=2, latency=True)
+    for batch in ([rows[0]], [rows[1]], rows * 4):
+        expected, got = (np.stack(b.finish(p := b.prepare(batch), b.run(p))) for b in (plain, quick))
+        np.testing.assert_allclose(got, expected, atol=1e-3)
