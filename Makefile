@@ -112,6 +112,12 @@ protos: $(VENV)/.dev ## Lint the contracts, compare them with main's, check the 
 	fi
 	deploy/local/stubs.sh --check
 
+PART ?= engine
+
+.PHONY: bench
+bench: $(VENV)/.dev build/.stubs $(MODEL)/bundle.json ## Measure: PART=engine (peers are installed into build/peers)
+	@$(PY) -m tests.benchmarks --part $(PART)
+
 .PHONY: milvus-server
 milvus-server: build/peers/milvus/bin/milvus-server ## Install a real Milvus server for the tests, in its own environment
 

@@ -15,8 +15,8 @@ class BytesLRU(Generic[K, V]):
     """`size(key, value)` gives the bytes of an entry's contents. Not thread-safe."""
 
     def __init__(self, max_bytes: int, size: Callable[[K, V], int]) -> None:
-        if max_bytes < 1:
-            raise ValueError(f"max_bytes must be at least 1, got {max_bytes}; to have no cache, make none")
+        if max_bytes < 0:
+            raise ValueError(f"max_bytes must not be negative, got {max_bytes}; 0 keeps nothing")
         self.max_bytes = max_bytes
         self.bytes = 0
         self._size = size

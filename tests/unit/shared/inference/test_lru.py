@@ -42,6 +42,13 @@ def test_what_is_larger_than_the_whole_map_is_not_kept_and_pushes_nothing_out() 
     assert lru.get("large") is None
 
 
-def test_no_room_at_all_is_a_mistake() -> None:
+def test_less_than_no_room_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="max_bytes"):
-        BytesLRU(0, lambda key, value: 1)
+        BytesLRU(-1, lambda key, value: 1)
+
+
+def test_a_bound_of_zero_keeps_nothing() -> None:
+    cache: BytesLRU[str, bytes] = BytesLRU(0, lambda key, value: len(value))
+    cache.put("a", b"")
+    assert cache.get("a") is None
+    assert cache.bytes == 0
