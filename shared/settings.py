@@ -13,7 +13,7 @@ import json
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 """A TCP port; 0 lets the system choose one."""
@@ -84,19 +84,24 @@ class ServiceSettings(BaseSettings):
     def parse(cls, argv: list[str] | None = None) -> Self:
         """Settings from flags (`argv`, default `sys.argv[1:]`) and environment.
 
-        Raises `SystemExit(2)` with a message naming each setting at fault, or `SystemExit(0)` after `--help`.
+        Raises `SystemExit` with a message naming each setting at fault, or `SystemExit(0)` after `--help`.
         """
         try:
             return cls(_cli_parse_args=argv if argv is not None else True)  # type: ignore[call-arg]
         except ValidationError as error:
-            prefix = cls.model_config.get("env_prefix", "")
-            lines = [
-                f"  {name} (env {prefix}{name.upper()}): {e['msg']}"
-                for e in error.errors()
-                for name in ["_".join(map(str, e["loc"]))]
-            ]
-            raise SystemExit("\n".join(["settings are not valid:", *lines])) from None
+            faults = [_fault(cls.model_config.get("env_prefix", ""), e["loc"], e["msg"]) for e in error.errors()]
+        except SettingsError as error:
+            # A list or an object that is no JSON never reaches validation; the message names the field.
+            faults = [str(error)]
+        raise SystemExit("\n  ".join(["settings are not valid:", *faults]))
 
     def redacted_json(self) -> str:
         """The settings in force, for people, with every secret shown as asterisks."""
         return json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True)
+
+
+def _fault(prefix: str, location: tuple[int | str, ...], message: str) -> str:
+    if not location:
+        return message
+    # Only the first part is a setting; the rest is a place inside its value.
+    return f"{location[0]} (env {prefix}{str(location[0]).upper()}): {message}"

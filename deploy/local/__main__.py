@@ -2,36 +2,30 @@
 
 import argparse
 import os
-import signal
 import sys
-from types import FrameType
+from pathlib import Path
 
-from deploy.local import commands
+from deploy.local import commands, interrupt
 from deploy.local.errors import LocalError
+from deploy.local.spec import DEFAULT_FOLDER, ROOT
 
 
 def main() -> int:
     """Runs one command; the exit status."""
     options = _parser().parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+    interrupt.install()
     try:
         return int(options.run(options))
     except LocalError as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except interrupt.Interrupted as interrupted:
         print("\ninterrupted: what this command started is stopped", file=sys.stderr)
-        return 128 + signal.SIGINT
+        return 128 + interrupted.number
     except BrokenPipeError:
         # Whoever read the output has seen enough; nothing is to be flushed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-
-
-def _leave(number: int, _frame: FrameType | None) -> None:
-    """Unwinds as Ctrl-C does, so that the same clean-up runs."""
-    raise SystemExit(128 + number)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,6 +34,13 @@ def _parser() -> argparse.ArgumentParser:
         description="The whole mesh on this machine, every service a process of its own.",
         epilog="Any setting of a service can be given in the environment: AISLE_<SERVICE>_<SETTING>, for example "
         "AISLE_RERANKER_LOG_LEVEL=debug; `python -m services.<name> --help` lists them.",
+    )
+    parser.add_argument(
+        "--folder",
+        type=lambda given: Path(given).expanduser().resolve(),
+        default=DEFAULT_FOLDER,
+        help="where logs, indexes and the state of a mesh lie: a folder each for two meshes side by side "
+        f"(default {DEFAULT_FOLDER.relative_to(ROOT)})",
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
 

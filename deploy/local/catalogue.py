@@ -7,7 +7,7 @@ model never meets an index of another. What was loaded completely is noted besid
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from deploy.local.errors import LocalError
@@ -33,8 +33,8 @@ class Catalogue:
         """For people and for folder names."""
         return re.sub(r"[^a-z0-9]+", "-", self.path.name.lower().partition(".")[0]).strip("-") or "catalogue"
 
-    def index(self, bundle: Path, folder: Path = DEFAULT_FOLDER) -> Path:
-        """The store's file for this catalogue encoded by `bundle`."""
+    def index(self, bundle: Path, folder: Path) -> Path:
+        """The store's file for this catalogue encoded by `bundle`, below `folder`."""
         digest = hashlib.sha256(f"{_bundle_version(bundle)}\n{self.mapping}\n".encode())
         with self.path.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
@@ -54,10 +54,10 @@ def choose(path: str | None, mapping: str | None) -> Catalogue:
     return Catalogue(given.resolve(), mapping or "")
 
 
-def spec_for(catalogue: Catalogue, port_base: int | None = None) -> MeshSpec:
-    """The usual mesh over the index of `catalogue`."""
-    usual = MeshSpec.default(index=Path(), port_base=port_base)
-    return MeshSpec.default(index=catalogue.index(usual.bundle), port_base=port_base)
+def spec_for(catalogue: Catalogue, folder: Path = DEFAULT_FOLDER, port_base: int | None = None) -> MeshSpec:
+    """The usual mesh over the index of `catalogue`, with everything it writes below `folder`."""
+    usual = MeshSpec.default(index=folder, folder=folder, port_base=port_base)
+    return replace(usual, index=catalogue.index(usual.bundle, folder))
 
 
 @dataclass(frozen=True, slots=True)

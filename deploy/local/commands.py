@@ -6,15 +6,16 @@ from pathlib import Path
 from deploy.local import catalogue, client, state, view
 from deploy.local import demo as demonstration
 from deploy.local.errors import LocalError
-from deploy.local.ingest import ingest as load
 from deploy.local.mesh import Mesh, stop_all
-from deploy.local.spec import DEFAULT_FOLDER, MeshSpec
+from deploy.local.spec import MeshSpec
 
 
 def demo(options: argparse.Namespace) -> int:
     """Start, load, search, stop."""
     demonstration.run(
-        demonstration.Options(options.catalog, options.mapping, options.query, options.keep, options.port_base)
+        demonstration.Options(
+            options.catalog, options.mapping, options.query, options.keep, options.port_base, options.folder
+        )
     )
     return 0
 
@@ -22,12 +23,14 @@ def demo(options: argparse.Namespace) -> int:
 def up(options: argparse.Namespace) -> int:
     """Starts what does not run yet."""
     say = view.console.print
-    with state.locked(DEFAULT_FOLDER):
-        known = state.load(DEFAULT_FOLDER)
+    with state.locked(options.folder):
+        known = state.load(options.folder)
         if known is None:
-            spec = catalogue.spec_for(catalogue.choose(options.catalog, options.mapping), options.port_base)
+            spec = catalogue.spec_for(
+                catalogue.choose(options.catalog, options.mapping), options.folder, options.port_base
+            )
         else:
-            spec = MeshSpec.default(index=Path(known.index)).at_ports(known.ports())
+            spec = MeshSpec.default(index=Path(known.index), folder=options.folder).at_ports(known.ports())
         mesh = Mesh(spec, report=say)
         if known is not None:
             mesh.adopt(known)
@@ -40,22 +43,22 @@ def up(options: argparse.Namespace) -> int:
     return 0
 
 
-def down(_options: argparse.Namespace) -> int:
+def down(options: argparse.Namespace) -> int:
     """Stops the mesh."""
-    with state.locked(DEFAULT_FOLDER):
-        known = state.load(DEFAULT_FOLDER)
+    with state.locked(options.folder):
+        known = state.load(options.folder)
         if known is None:
             view.console.print("nothing runs")
         else:
             stop_all(known.services, report=view.console.print)
             view.console.print(f"stopped: {', '.join(service.name for service in known.services)}")
-        state.forget(DEFAULT_FOLDER)
+        state.forget(options.folder)
     return 0
 
 
-def status(_options: argparse.Namespace) -> int:
+def status(options: argparse.Namespace) -> int:
     """Shows the mesh; 1 when anything does not serve."""
-    known = state.load(DEFAULT_FOLDER)
+    known = state.load(options.folder)
     if known is None:
         view.console.print("no mesh is up; `make up` starts one")
         return 1
@@ -65,13 +68,15 @@ def status(_options: argparse.Namespace) -> int:
 def ingest(options: argparse.Namespace) -> int:
     """Loads a catalogue into a running mesh."""
     chosen = catalogue.choose(options.catalog, options.mapping)
-    target = options.target
-    if target is None:
-        known = state.load(DEFAULT_FOLDER)
-        if known is None:
-            raise LocalError("no mesh is up: start one with `make up`, or name a gateway with --target")
-        target = known.gateway().address
-    with view.import_progress() as observe:
-        progress = load(chosen.path, chosen.mapping, target, observe, lambda _item: None)
-    view.import_summary(progress)
+    if options.target is not None:
+        demonstration.load(chosen, options.target)
+        return 0
+    known = state.load(options.folder)
+    if known is None:
+        raise LocalError("no mesh is up: start one with `make up`, or name a gateway with --target")
+    profile = demonstration.load(chosen, known.gateway().address)
+    index = catalogue.spec_for(chosen, options.folder).index
+    if known.index == str(index):
+        spec = MeshSpec.default(index=index, folder=options.folder).at_ports(known.ports())
+        demonstration.note(chosen, profile, spec)
     return 0

@@ -5,17 +5,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 import grpc
 from aisle.catalog.v1 import filter_pb2
 from aisle.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
-from deploy.local import catalogue, client, queries, state, view
+from deploy.local import catalogue, client, interrupt, queries, state, view
 from deploy.local.catalogue import Catalogue, Loaded
 from deploy.local.errors import LocalError, PortInUseError
 from deploy.local.ingest import ingest
-from deploy.local.mesh import Mesh
+from deploy.local.mesh import Mesh, check_ports
 from deploy.local.queries import DemoSearch, Profile
 from deploy.local.spec import DEFAULT_FOLDER, MeshSpec
 
@@ -35,16 +36,17 @@ class Options:
     query: str | None = None
     keep: bool = False
     port_base: int | None = None
+    folder: Path = DEFAULT_FOLDER
 
 
 def run(options: Options) -> None:
     """Shows it all. Raises `LocalError` when something does not work; nothing that it started stays behind then."""
     say = view.console.print
     chosen = catalogue.choose(options.catalogue, options.mapping)
-    spec = catalogue.spec_for(chosen, options.port_base)
+    spec = catalogue.spec_for(chosen, options.folder, options.port_base)
     say(f"catalogue: {chosen.path}", soft_wrap=True)
     with _mesh(spec, options) as mesh:
-        loaded = _loaded(chosen, mesh) or _load(chosen, mesh)
+        loaded = _loaded(chosen, mesh) or note(chosen, load(chosen, mesh.address("gateway")), mesh.spec)
         say()
         searches: Sequence[DemoSearch] = loaded.searches
         if options.query:
@@ -57,7 +59,7 @@ def run(options: Options) -> None:
 @contextmanager
 def _mesh(spec: MeshSpec, options: Options) -> Iterator[Mesh]:
     """The mesh over the index of `spec`: the one that is up, or one for this demo, stopped at its end."""
-    known = state.load(DEFAULT_FOLDER)
+    known = state.load(options.folder)
     if known is not None and known.index == str(spec.index):
         view.console.print("the mesh is up already, on this very catalogue: using it (`make down` stops it)")
         mesh = Mesh(spec.at_ports(known.ports()), report=view.console.print)
@@ -65,14 +67,10 @@ def _mesh(spec: MeshSpec, options: Options) -> Iterator[Mesh]:
         mesh.start()
         yield mesh
         return
-    if known is not None:
-        if options.keep:
-            raise LocalError("another mesh is up, on another index: stop it with `make down`, or leave KEEP out")
-        view.console.print("another mesh is up: this one runs beside it, on free ports")
-        mesh = _started_beside(spec)
-    else:
-        mesh = _started(spec, options)
+    mesh = _new(spec, options) if known is None else _beside(spec, options)
     try:
+        with state.locked(mesh.spec.folder):
+            mesh.start()
         yield mesh
     except BaseException:
         mesh.stop()
@@ -82,27 +80,26 @@ def _mesh(spec: MeshSpec, options: Options) -> Iterator[Mesh]:
         view.console.print("stopped")
 
 
-def _started(spec: MeshSpec, options: Options) -> Mesh:
-    mesh = Mesh(spec, report=view.console.print)
-    with state.locked(spec.folder):
-        try:
-            mesh.start()
-        except PortInUseError as error:
-            if options.port_base is not None:
-                raise
-            view.console.print(f"{error}\nusing free ports instead")
-            free = MeshSpec.on_free_ports(index=spec.index, folder=spec.folder, bundle=spec.bundle)
-            mesh = Mesh(replace(free, environ=spec.environ), report=view.console.print)
-            mesh.start()
-    return mesh
+def _new(spec: MeshSpec, options: Options) -> Mesh:
+    """A mesh that other commands find; on free ports where the usual ones are taken and nobody asked for others."""
+    try:
+        check_ports(spec.services)
+    except PortInUseError as error:
+        if options.port_base is not None:
+            raise
+        taken = ", ".join(map(str, error.ports))
+        view.console.print(f"in use by another process: port {taken}. Using free ports instead")
+        free = MeshSpec.on_free_ports(index=spec.index, folder=spec.folder, bundle=spec.bundle)
+        spec = replace(free, environ=spec.environ)
+    return Mesh(spec, report=view.console.print)
 
 
-def _started_beside(spec: MeshSpec) -> Mesh:
+def _beside(spec: MeshSpec, options: Options) -> Mesh:
+    if options.keep:
+        raise LocalError("another mesh is up, on another index: stop it with `make down`, or leave KEEP out")
+    view.console.print("another mesh is up: this one runs beside it, on free ports")
     free = MeshSpec.on_free_ports(index=spec.index, folder=spec.folder / "demo", bundle=spec.bundle)
-    with state.locked(free.folder):
-        mesh = Mesh(free, report=view.console.print, shared=False)
-        mesh.start()
-    return mesh
+    return Mesh(free, report=view.console.print, shared=False)
 
 
 def _loaded(chosen: Catalogue, mesh: Mesh) -> Loaded | None:
@@ -118,15 +115,20 @@ def _loaded(chosen: Catalogue, mesh: Mesh) -> Loaded | None:
     return replace(noted, searches=list(queries.SHOWCASE)) if chosen.bundled else noted
 
 
-def _load(chosen: Catalogue, mesh: Mesh) -> Loaded:
+def load(chosen: Catalogue, gateway: str) -> Profile:
+    """Loads a catalogue through `gateway` (`host:port`), with a progress bar; what was learned of it on the way."""
     profile = Profile()
     with view.import_progress() as observe:
-        progress = ingest(chosen.path, chosen.mapping, mesh.address("gateway"), observe, profile.add)
+        progress = ingest(chosen.path, chosen.mapping, gateway, observe, profile.add)
     view.import_summary(progress)
-    items = client.facts("vector_retrieval", mesh.address("vector_retrieval")).items or 0
-    searches = list(queries.SHOWCASE) if chosen.bundled else profile.searches()
-    loaded = Loaded(items, searches)
-    loaded.save(mesh.spec.index)
+    return profile
+
+
+def note(chosen: Catalogue, profile: Profile, spec: MeshSpec) -> Loaded:
+    """Notes beside the index of `spec` that it holds all of `chosen`, so that it need not be loaded again."""
+    items = client.facts("vector_retrieval", spec.service("vector_retrieval").address).items or 0
+    loaded = Loaded(items, list(queries.SHOWCASE) if chosen.bundled else profile.searches())
+    loaded.save(spec.index)
     return loaded
 
 
@@ -136,6 +138,7 @@ def _show(address: str, searches: Sequence[DemoSearch]) -> None:
         grpc.channel_ready_future(channel).result(timeout=_CONNECT_TIMEOUT_S)
         stub = gateway_pb2_grpc.GatewayStub(channel)
         for search in searches:
+            interrupt.check()
             request = gateway_pb2.SearchRequest(
                 query=search.query, filter=_filter(search), page_size=_PAGE, explain=True
             )

@@ -16,6 +16,7 @@ import grpc
 from aisle.catalog.v1 import item_pb2
 from aisle.gateway.v1 import catalog_pb2, catalog_pb2_grpc
 
+from deploy.local import interrupt
 from deploy.local.errors import LocalError
 from shared.catalogue import CatalogueError, CatalogueReader, RowError, read_catalogue
 from shared.items import Item
@@ -95,6 +96,7 @@ async def _import(reader: CatalogueReader, target: str, observe: Observe, each: 
                 for error in answer.errors:
                     progress.reject(f"item {error.item_id!r}: {error.field}: {error.message}")
                 observe(progress)
+                interrupt.check()
         except grpc.aio.AioRpcError as error:
             why = from_rpc_error(error, "the gateway").message
             raise LocalError(_stopped(progress, why)) from None

@@ -15,7 +15,7 @@ from signal import SIGCONT, SIGKILL, SIGTERM, Signals
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from deploy.local import client, process, state
+from deploy.local import client, interrupt, process, state
 from deploy.local.errors import LocalError, PortInUseError, ServiceFailedError
 from deploy.local.process import ProcessId
 from deploy.local.spec import ROOT, MeshSpec, ServiceSpec, is_free
@@ -69,7 +69,7 @@ class Mesh:
         """
         missing = [s for s in self.spec.services if not self.runs(s.name)]
         _check_bundle(self.spec)
-        _check_ports(missing)
+        check_ports(missing)
         self.spec.logs.mkdir(parents=True, exist_ok=True)
         self.spec.index.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -87,7 +87,7 @@ class Mesh:
 
     def start_service(self, name: str, timeout_s: float = START_TIMEOUT_S) -> None:
         """Starts one service that does not run, and waits until it serves."""
-        _check_ports([self.spec.service(name)])
+        check_ports([self.spec.service(name)])
         self._spawn(self.spec.service(name))
         self._wait([name], timeout_s)
 
@@ -128,6 +128,7 @@ class Mesh:
         started = time.monotonic()
         waiting = list(names)
         while waiting:
+            interrupt.check()
             for name in tuple(waiting):
                 service = self.spec.service(name)
                 if not self.runs(name):
@@ -207,24 +208,24 @@ def _check_bundle(spec: MeshSpec) -> None:
             raise LocalError(f"there is no model bundle in {spec.bundle}; make it with `make models`")
 
 
-def _check_ports(services: Sequence[ServiceSpec]) -> None:
-    taken = [
-        f"  port {port} ({service.name}, {what}; set {service.kind.prefix}{variable})"
+def check_ports(services: Sequence[ServiceSpec]) -> None:
+    """Raises `PortInUseError`, naming every port that `services` need and cannot have."""
+    needed = [
+        (port, f"  port {port} ({service.name}, {what}; set {service.kind.prefix}{variable})")
         for service in services
         for port, what, variable in (
             (service.port, "gRPC", "PORT"),
             (service.metrics_port, "metrics", "METRICS_PORT"),
         )
-        if not is_free(port)
     ]
-    if taken:
-        raise PortInUseError(
-            "\n".join(["in use by another process:", *taken, "choose other ports for all with PORT_BASE=51000"])
-        )
-    ports = [port for service in services for port in (service.port, service.metrics_port)]
-    twice = {port for port in ports if ports.count(port) > 1}
+    ports = [port for port, _ in needed]
+    twice = sorted({port for port in ports if ports.count(port) > 1})
     if twice:
-        raise PortInUseError(f"port {min(twice)} is given to two services; every one needs its own")
+        raise PortInUseError(f"port {twice[0]} is given to two uses; every one needs its own", twice)
+    taken = [(port, line) for port, line in needed if not is_free(port)]
+    if taken:
+        lines = ["in use by another process:", *(line for _, line in taken), "choose others for all: PORT_BASE=51000"]
+        raise PortInUseError("\n".join(lines), [port for port, _ in taken])
 
 
 def _tail(log: Path, lines: int) -> str:

@@ -4,7 +4,6 @@ A stranger's catalogue is read while it is loaded: its fullest categories and th
 ("ceiling fan", "shower curtain") are what people there search for.
 """
 
-import itertools
 import random
 import re
 from collections import Counter
@@ -48,11 +47,18 @@ _SAMPLE = 20_000
 """Titles after which a catalogue's vocabulary hardly changes, and bounds on memory."""
 _PRICES = 2_000
 _WORD = re.compile(r"[a-z][a-z'-]+", re.IGNORECASE)
+_PAIR = re.compile(r"(?<![\w.'-])(?P<first>[a-z][a-z'-]+) (?=(?P<second>[a-z][a-z'-]+)(?![\w.]))", re.IGNORECASE)
+"""Two whole words side by side: half of `example.com`, or of `75W`, is none."""
+_HAN_CHARS = 8
+_CHINESE_SHARE = 0.01
+"""Share of titles in Chinese above which shoppers there type it too."""
 _HAN_RUN = re.compile(r"[\u4e00-\u9fff]{4,}")
 _STOP_WORDS = """
 a an and are as at be by for from has have in is it its new no non not of off on one or our pack per pcs piece
 pieces set size style the this to two up use used with w x your with inch inches cm mm ft oz lb color colour
-black white red blue green grey gray pink brown silver gold design assorted
+black white red blue green grey gray pink brown silver gold cyan magenta yellow design assorted original compatible
+collection stainless brushed polished satin matt matte oil
+heavy premium limited old ages box gen gb mb tb ghz mhz mah
 """
 _STOP = frozenset(_STOP_WORDS.split())
 
@@ -67,7 +73,9 @@ class Profile:
         self._pairs: Counter[str] = Counter()
         self._prices: list[float] = []
         self._stock_known = 0
+        self._leading: Counter[str] = Counter()
         self._chinese = ""
+        self._chinese_titles = 0
 
     def add(self, item: Item) -> None:
         """Takes `item` into account."""
@@ -79,22 +87,31 @@ class Profile:
             return
         if item.category_path:
             self._categories[_readable(item.category_path[-1])] += 1
-        words = [word.lower() for word in _WORD.findall(item.title)]
-        for first, second in itertools.pairwise(words):
-            if first not in _STOP and second not in _STOP and len(second) > 2 and first != second:
+        self._add_pairs(item)
+        if run := _HAN_RUN.search(item.title):
+            self._chinese_titles += 1
+            self._chinese = self._chinese or run.group()[:_HAN_CHARS]
+
+    def _add_pairs(self, item: Item) -> None:
+        # A brand is what everybody of it sells, not something to look for.
+        dull = _STOP.union(word.lower() for word in _WORD.findall(item.brand))
+        for pair in _PAIR.finditer(item.title):
+            first, second = pair["first"].lower(), pair["second"].lower()
+            if not dull & {first, second} and len(second) > 2 and first != second:
                 self._pairs[f"{first} {second}"] += 1
-        if not self._chinese and (run := _HAN_RUN.search(item.title)):
-            self._chinese = run.group()[:8]
+                self._leading[f"{first} {second}"] += pair.start() == 0
 
     def searches(self, count: int = 4) -> list[DemoSearch]:
         """At most `count` searches that suit the catalogue, one of them filtered where it has prices."""
-        queries = self._queries(count - bool(self._chinese))
+        common = self._chinese_titles > _CHINESE_SHARE * min(self._seen, _SAMPLE)
+        chinese = self._chinese if common else ""
+        queries = self._queries(count - bool(chinese))
         searches = [DemoSearch(query, like_first=position == 0) for position, query in enumerate(queries)]
         if len(searches) > 1 and (limit := self._price_limit()) is not None:
             in_stock = True if self._stock_known > self._seen / 2 else None
             searches[1] = DemoSearch(searches[1].query, max_price=limit, in_stock=in_stock)
-        if self._chinese:
-            searches.append(DemoSearch(self._chinese, like_first=not searches))
+        if chinese:
+            searches.append(DemoSearch(chinese, like_first=not searches))
         return searches
 
     def _queries(self, count: int) -> list[str]:
@@ -106,7 +123,8 @@ class Profile:
             if len(chosen) >= count:
                 break
             fresh = not any(set(pair.split()) & set(query.lower().split()) for query in chosen)
-            if n >= 2 and fresh:
+            # What titles begin with is a brand more often than not.
+            if n >= 2 and fresh and self._leading[pair] <= n / 2:
                 chosen.append(pair)
         return chosen + list(useful[len(by_category) :])[: count - len(chosen)]
 

@@ -140,8 +140,9 @@ class MeshSpec:
         return cls(folder, index, services, bundle, environ)
 
     def at_ports(self, ports: Mapping[str, tuple[int, int]]) -> "MeshSpec":
-        """The same mesh with its services at `ports`: gRPC and metrics, by service name."""
-        moved = (replace(s, port=ports[s.name][0], metrics_port=ports[s.name][1]) for s in self.services)
+        """The same mesh with its services at `ports`: gRPC and metrics, by service name. Who is not named stays."""
+        both = {s.name: ports.get(s.name, (s.port, s.metrics_port)) for s in self.services}
+        moved = (replace(s, port=both[s.name][0], metrics_port=both[s.name][1]) for s in self.services)
         return replace(self, services=tuple(moved))
 
     def service(self, name: str) -> ServiceSpec:

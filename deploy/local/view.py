@@ -29,9 +29,8 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_
 
 _REASONS_SHOWN = 10
 _VERSION_CHARS = 12
-_ID_CHARS = 12
-_PRICE_CHARS = 12
-_ORIGIN_CHARS = 12
+_ID_CHARS = 24
+"""Of an id; a longer one is cut, so that titles have room."""
 _NANOS = 1_000_000_000
 
 
@@ -52,19 +51,22 @@ def results(title: str, answer: Answer, waited_ms: float) -> None:
     table = Table(
         title=escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
     )
-    # Only the title gives way on a narrow terminal.
+    rows = [
+        (str(rank), hit.item.id, hit.item.title, price(hit.item), f"{hit.score:.3f}", origin(hit.breakdown))
+        for rank, hit in enumerate(answer.results, start=1)
+    ]
     table.expand = True
-    table.add_column("#", justify="right", width=2)
-    table.add_column("id", no_wrap=True, width=_ID_CHARS)
-    table.add_column("title", overflow="ellipsis", no_wrap=True, ratio=1)
-    table.add_column("price", justify="right", no_wrap=True, width=_PRICE_CHARS)
-    table.add_column("score", justify="right", no_wrap=True, width=5)
-    table.add_column("from", no_wrap=True, width=_ORIGIN_CHARS)
-    for rank, result in enumerate(answer.results, start=1):
-        item = result.item
-        table.add_row(
-            str(rank), escape(item.id), escape(item.title), price(item), f"{result.score:.3f}", origin(result.breakdown)
-        )
+    for column, name in enumerate(("#", "id", "title", "price", "score", "from")):
+        if name == "title":
+            # Alone in giving way on a narrow terminal.
+            table.add_column(name, overflow="ellipsis", no_wrap=True, ratio=1)
+            continue
+        width = max(len(name), *(len(row[column]) for row in rows), 0)
+        numeric = name in {"#", "price", "score"}
+        width = min(width, _ID_CHARS) if name == "id" else width
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=True, width=width)
+    for row in rows:
+        table.add_row(*map(escape, row))
     console.print(table if answer.results else f"[bold]{escape(title)}[/bold]\n  nothing was found")
     for line in _footnotes(answer.info, waited_ms):
         console.print(f"  {line}", style="dim")

@@ -88,16 +88,22 @@ class Dependency:
         rpc = _labels(method)
         metrics.CLIENT_STARTED.labels(*rpc).inc()
         started = time.perf_counter()
-        code = grpc.StatusCode.OK
+        # What is left when neither an answer nor a status came: the task that waited was cancelled.
+        code = grpc.StatusCode.CANCELLED
         current = request_id()
         try:
-            return await method(request, timeout=timeout_s, metadata=((REQUEST_ID_KEY, current),) if current else None)
+            response = await method(
+                request, timeout=timeout_s, metadata=((REQUEST_ID_KEY, current),) if current else None
+            )
         except grpc.aio.AioRpcError as error:
             code = error.code()
             raise from_rpc_error(error, self.name) from error
         except grpc.aio.UsageError as error:
             code = grpc.StatusCode.UNAVAILABLE
             raise UnavailableError(self.name) from error
+        else:
+            code = grpc.StatusCode.OK
+            return response
         finally:
             metrics.CLIENT_HANDLED.labels(*rpc, labels.code(code)).inc()
             metrics.CLIENT_HANDLING_SECONDS.labels(*rpc).observe(time.perf_counter() - started)

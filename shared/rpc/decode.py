@@ -1,6 +1,6 @@
 """Requests that are no valid protobuf become INVALID_ARGUMENT naming the field, where gRPC would say INTERNAL."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,13 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+
+# What is read here is what protobuf refused, so it may be made to hurt: both bounds are protobuf's own.
+_MAX_DEPTH = 100
+_MAX_VARINT_BYTES = 10
+
+Bytes = memoryview
+"""A view, because every level of a message would otherwise copy all that is below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +34,7 @@ def tolerant(deserializer: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
         except DecodeError:
             message = getattr(deserializer, "__self__", None)
             descriptor = getattr(message, "DESCRIPTOR", None)
-            field = _first_bad_string(data, descriptor) if descriptor is not None else None
+            field = _first_bad_string(memoryview(data), descriptor) if descriptor is not None else None
             if field is not None:
                 return Undecodable(field, "must be valid UTF-8")
             return Undecodable("request", "is not a valid protobuf message of the method's request type")
@@ -35,7 +42,7 @@ def tolerant(deserializer: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return deserialize
 
 
-def _first_bad_string(data: bytes, descriptor: Descriptor, at: str = "") -> str | None:
+def _first_bad_string(data: Bytes, descriptor: Descriptor, at: str = "", depth: int = 0) -> str | None:
     """The path of the first string in `data` that is not UTF-8; `None` when the bytes are wrong in another way."""
     counts: dict[int, int] = {}
     try:
@@ -50,8 +57,8 @@ def _first_bad_string(data: bytes, descriptor: Descriptor, at: str = "") -> str 
                 path += f"[{index}]"
             if field.type == FieldDescriptor.TYPE_STRING and not _is_utf8(value):
                 return path
-            if field.message_type is not None:
-                found = _first_bad_string(value, field.message_type, path)
+            if field.message_type is not None and depth < _MAX_DEPTH:
+                found = _first_bad_string(value, field.message_type, path, depth + 1)
                 if found is not None:
                     return found
     except (IndexError, ValueError):
@@ -59,15 +66,15 @@ def _first_bad_string(data: bytes, descriptor: Descriptor, at: str = "") -> str 
     return None
 
 
-def _is_utf8(value: bytes) -> bool:
+def _is_utf8(value: Bytes) -> bool:
     try:
-        value.decode("utf-8")
+        str(value, "utf-8")
     except UnicodeDecodeError:
         return False
     return True
 
 
-def _length_delimited(data: bytes) -> Any:
+def _length_delimited(data: Bytes) -> Iterator[tuple[int, Bytes]]:
     """(field number, bytes) of each length-delimited field on this level of `data`."""
     at = 0
     while at < len(data):
@@ -89,12 +96,12 @@ def _length_delimited(data: bytes) -> Any:
             raise ValueError("group or unknown wire type")
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
+def _varint(data: Bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 7 * _MAX_VARINT_BYTES, 7):
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-        shift += 7
+    raise ValueError("a varint without an end")

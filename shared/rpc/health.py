@@ -30,6 +30,11 @@ class HealthMonitor:
         self._reasons: dict[str, str | None] = {}
         self._draining = False
 
+    async def open(self) -> None:
+        """NOT_SERVING for everything until the first look; gRPC's servicer starts with SERVING."""
+        for service in ("", *self._checks):
+            await self.servicer.set(service, _NOT_SERVING)
+
     async def run(self) -> None:
         """Looks again and again until cancelled."""
         while True:
@@ -39,9 +44,10 @@ class HealthMonitor:
     async def look(self) -> None:
         """Runs every check once and publishes what they say."""
         reasons = await asyncio.gather(*(self._reason(check) for check in self._checks.values()))
-        if self._draining:
-            return
         for position, (service, reason) in enumerate(zip(self._checks, reasons, strict=True)):
+            # Asked each time: a drain may begin while an answer is published.
+            if self._draining:
+                return
             await self._publish(service, reason)
             if position == 0:
                 await self.servicer.set("", _SERVING if reason is None else _NOT_SERVING)

@@ -158,12 +158,15 @@ class _Call:
             **({"error": error.message} if isinstance(error, AisleError) else {}),
         )
 
+    def _out_of_time(self) -> bool:
+        return self.time_limit is not None and asyncio.get_running_loop().time() >= self.time_limit
+
     async def fail(self, error: BaseException) -> None:
         """Ends the call with the status that `error` stands for, and raises what gRPC wants raised."""
         match error:
             case AisleError():
                 known: AisleError = error
-            case TimeoutError():
+            case TimeoutError() if self._out_of_time():
                 known = DeadlineError("the call took longer than the server allows without a deadline; set one")
             case asyncio.CancelledError() | GeneratorExit():
                 late = self._context.time_remaining() == 0

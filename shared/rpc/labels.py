@@ -2,6 +2,8 @@
 
 import grpc
 
+_GO = {grpc.StatusCode.OK: "OK", grpc.StatusCode.CANCELLED: "Canceled"}
+
 
 def split(path: str) -> tuple[str, str]:
     """`/aisle.gateway.v1.Gateway/Search` → (`aisle.gateway.v1.Gateway`, `Search`)."""
@@ -20,4 +22,5 @@ def kind(client_streaming: bool, server_streaming: bool) -> str:
 
 def code(status: grpc.StatusCode) -> str:
     """`DEADLINE_EXCEEDED` → `DeadlineExceeded`."""
-    return "OK" if status is grpc.StatusCode.OK else status.name.title().replace("_", "")
+    # Go writes two of them in its own way.
+    return _GO.get(status) or status.name.title().replace("_", "")

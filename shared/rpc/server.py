@@ -85,10 +85,13 @@ async def serve(settings: Settings, build: Build[Settings]) -> None:
         await asyncio.wait({loading, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():
             loading.cancel()
+            # What it opened is closed by the stack, so it must have ended by then.
+            await asyncio.wait({loading})
             return
         services = loading.result()
         monitor = HealthMonitor({s.name: s.check for s in services}, settings.health_interval_s)
         server = _server(settings, services, monitor)
+        await monitor.open()
         await server.start()
         watching = asyncio.create_task(monitor.run())
         _log.info("listening", address=f"{settings.host}:{settings.port}", metrics_port=settings.metrics_port)

@@ -1,9 +1,10 @@
 """A setting is its flag, its environment variable and its documentation at once."""
 
 import json
+from typing import Annotated, Self
 
 import pytest
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from shared.settings import Port, ServiceSettings, settings_config
 
@@ -14,6 +15,13 @@ class LampSettings(ServiceSettings):
     port: Port = Field(5000, description="Port of the lamp.")
     metrics_port: Port = Field(5001, description="Port of /metrics.")
     token: SecretStr = Field(SecretStr(""), description="Secret of the lamp.")
+    levels: list[Annotated[int, Field(le=100)]] = Field([50], description="Percent.")
+
+    @model_validator(mode="after")
+    def _check_ports(self) -> Self:
+        if self.port == self.metrics_port:
+            raise ValueError("two ports, please")
+        return self
 
 
 def test_flags_win_over_the_environment_and_that_over_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,11 +33,33 @@ def test_flags_win_over_the_environment_and_that_over_defaults(monkeypatch: pyte
     assert LampSettings.parse(["--port", "7000"]).grace_s == 1.5
 
 
-def test_a_value_that_will_not_do_is_named_with_its_variable() -> None:
+def refused(*flags: str) -> str:
+    """What is said of settings that will not do."""
     with pytest.raises(SystemExit) as ended:
-        LampSettings.parse(["--port", "99999", "--log-level", "loud"])
-    assert "port (env AISLE_LAMP_PORT)" in str(ended.value)
-    assert "log_level (env AISLE_LAMP_LOG_LEVEL)" in str(ended.value)
+        LampSettings.parse(list(flags))
+    return str(ended.value)
+
+
+def test_a_value_that_will_not_do_is_named_with_its_variable() -> None:
+    said = refused("--port", "99999", "--log-level", "loud")
+    assert "port (env AISLE_LAMP_PORT): " in said
+    assert "log_level (env AISLE_LAMP_LOG_LEVEL): " in said
+
+
+def test_a_value_inside_a_list_is_named_by_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AISLE_LAMP_LEVELS", "[1, 500]")
+    assert "levels (env AISLE_LAMP_LEVELS): " in refused()
+
+
+def test_a_list_that_is_no_json_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AISLE_LAMP_LEVELS", "[1,")
+    assert '"levels"' in refused()
+
+
+def test_settings_that_contradict_each_other_are_told_as_a_whole() -> None:
+    said = refused("--port", "7", "--metrics-port", "7")
+    assert "two ports, please" in said
+    assert "(env" not in said
 
 
 def test_secrets_are_never_printed() -> None:

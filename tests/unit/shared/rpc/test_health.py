@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from grpc_health.v1 import health_pb2
+from prometheus_client import REGISTRY
 
 from shared.rpc import health
 from shared.rpc.health import HealthMonitor
@@ -45,6 +46,30 @@ async def test_health_is_what_the_check_says(
     monitor = HealthMonitor({"a.B": check}, interval_s=1)
     await monitor.look()
     assert await status(monitor, "a.B") == expected
+
+
+async def test_before_the_first_look_nothing_serves() -> None:
+    monitor = HealthMonitor({"a.B": fine}, interval_s=1)
+    await monitor.open()
+    assert [await status(monitor, service) for service in ("", "a.B")] == [NOT_SERVING, NOT_SERVING]
+
+
+async def test_a_look_that_ends_during_a_drain_brings_nothing_back() -> None:
+    looking = asyncio.Event()
+
+    async def slow() -> str | None:
+        looking.set()
+        await asyncio.sleep(0.02)
+        return None
+
+    monitor = HealthMonitor({"a.B": slow}, interval_s=1)
+    await monitor.open()
+    look = asyncio.create_task(monitor.look())
+    await looking.wait()
+    await monitor.drain()
+    await look
+    assert await status(monitor, "a.B") == NOT_SERVING
+    assert REGISTRY.get_sample_value("aisle_health_serving", {"grpc_service": "a.B"}) == 0
 
 
 async def test_the_whole_process_follows_the_primary_service() -> None:

@@ -1,0 +1,206 @@
+"""`python -m deploy.local`, as a person at a terminal uses it: a mesh of its own, in a folder of its own."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from deploy.local.spec import DEFAULT_BUNDLE, KINDS, ROOT, free_ports, is_free
+
+pytestmark = pytest.mark.timeout(150)
+
+SHOP = """sku,name,price
+1,Tall oak floor lamp,120
+2,Small brass floor lamp,60
+,A thing without an id,1
+3,Blue wall tile,5
+4,Green wall tile,7
+4,Red wall tile,9
+"""
+
+
+@dataclass
+class Terminal:
+    """Runs commands over one folder, on ports that nobody else has."""
+
+    folder: Path
+    port_base: int
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def catalogue(self) -> list[str]:
+        return ["--catalog", str(self.folder / "shop.csv"), "--mapping", "id=sku,title=name"]
+
+    @property
+    def ports(self) -> list[str]:
+        return ["--port-base", str(self.port_base)]
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        outside = ("AISLE_", "CATALOG", "MAPPING", "QUERY", "KEEP", "PORT_BASE")
+        return subprocess.Popen(
+            [sys.executable, "-m", "deploy.local", "--folder", str(self.folder), *command],
+            cwd=ROOT,
+            env={**{n: v for n, v in os.environ.items() if not n.startswith(outside)}, **self.env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *command: str, code: int = 0) -> str:
+        started = self.start(*command)
+        said, _ = started.communicate(timeout=120)
+        assert started.returncode == code, said
+        assert "Traceback" not in said
+        return said
+
+    def pids(self) -> dict[str, int]:
+        told = json.loads((self.folder / "state.json").read_text())
+        return {service["name"]: service["process"]["pid"] for service in told["services"]}
+
+    def nothing_runs(self) -> bool:
+        free = all(is_free(self.port_base + at) for at in range(len(KINDS)))
+        return free and not (self.folder / "state.json").exists()
+
+
+def port_base() -> int:
+    """A base from which on every port of a mesh is free."""
+    while True:
+        (base,) = free_ports(1)
+        if all(is_free(base + offset + at) for offset in (0, 50) for at in range(len(KINDS))):
+            return base
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    if not (DEFAULT_BUNDLE / "bundle.json").is_file():
+        pytest.skip("there is no model bundle: run `make models`")
+    (tmp_path / "shop.csv").write_text(SHOP)
+    opened = Terminal(tmp_path, port_base())
+    yield opened
+    opened.run("down")
+
+
+def test_the_demo_loads_searches_and_stops_and_the_second_one_does_not_load_again(terminal: Terminal) -> None:
+    first = terminal.run("demo", *terminal.catalogue, *terminal.ports)
+    assert "skipped: line 4: id: must not be empty" in first
+    assert "1 rows skipped" in first
+    assert "floor lamp" in first
+    assert "similar to" in first
+    assert "retrieve" in first
+    assert "models: query encoder" in first
+    assert first.endswith("stopped\n")
+    assert terminal.nothing_runs()
+    second = terminal.run("demo", *terminal.catalogue, *terminal.ports, "--query", "red wall tile")
+    assert "is in the index already (4 items" in second
+    assert "Red wall tile" in second
+    assert "Green wall tile" not in second
+    assert "Tall oak floor lamp" in second
+    assert terminal.nothing_runs()
+
+
+def test_up_status_and_down(terminal: Terminal) -> None:
+    assert "nothing runs" in terminal.run("down")
+    assert "no mesh is up" in terminal.run("status", code=1)
+    assert "no mesh is up" in terminal.run("ingest", *terminal.catalogue, code=1)
+    up = terminal.run("up", *terminal.catalogue, *terminal.ports)
+    assert "the index is empty" in up
+    pids = terminal.pids()
+    assert "the mesh is up already" in terminal.run("up", *terminal.catalogue, *terminal.ports)
+    assert terminal.pids() == pids
+    assert "4 rows are in the index" in terminal.run("ingest", *terminal.catalogue)
+    status = terminal.run("status")
+    for name, pid in pids.items():
+        assert f"{name} " in status
+        assert f" {pid} " in status
+    assert status.count("SERVING") == len(KINDS)
+    assert str(terminal.folder / "logs") in status
+    # The demo finds its catalogue served, and leaves alone what it did not start.
+    demo = terminal.run("demo", *terminal.catalogue, "--query", "floor lamp")
+    assert "the mesh is up already" in demo
+    assert "is in the index already" in demo
+    assert terminal.pids() == pids
+    terminal.run("down")
+    assert terminal.nothing_runs()
+
+
+def test_a_service_that_died_shows_and_is_started_again(terminal: Terminal) -> None:
+    terminal.run("up", *terminal.catalogue, *terminal.ports)
+    before = terminal.pids()
+    os.kill(before["reranker"], signal.SIGKILL)
+    assert "not running" in terminal.run("status", code=1)
+    assert "starting again: reranker" in terminal.run("up")
+    after = terminal.pids()
+    assert after.pop("reranker") != before.pop("reranker")
+    assert after == before
+    assert terminal.run("status").count("SERVING") == len(KINDS)
+
+
+def test_a_kept_demo_tells_its_addresses_and_is_stopped_by_down(terminal: Terminal) -> None:
+    said = terminal.run("demo", *terminal.catalogue, *terminal.ports, "--query", "wall tile", "--keep")
+    assert f"127.0.0.1:{terminal.port_base}" in said
+    assert "buf curl" in said
+    assert "make down" in said
+    assert set(terminal.pids()) == {kind.name for kind in KINDS}
+    another = terminal.folder / "another.csv"
+    another.write_text(SHOP + "9,Another thing,1\n")
+    other = ["--catalog", str(another), "--mapping", "id=sku,title=name"]
+    assert "another mesh is up" in terminal.run("demo", *other, "--keep", code=1)
+    # Beside it, another catalogue has its own index and its own ports.
+    beside = terminal.run("demo", *other, "--query", "another thing")
+    assert "on free ports" in beside
+    assert "Another thing" in beside
+    assert terminal.run("status").count("SERVING") == len(KINDS)
+
+
+def test_a_service_that_cannot_start_is_told_with_its_log_and_nothing_stays(terminal: Terminal) -> None:
+    terminal.env["AISLE_RERANKER_BUNDLE"] = "/nowhere"
+    said = terminal.run("up", *terminal.catalogue, *terminal.ports, code=1)
+    assert "reranker ended while starting (exit code 1)" in said
+    assert "/nowhere" in said
+    assert terminal.nothing_runs()
+
+
+def test_a_port_in_use_is_told_before_anything_starts(terminal: Terminal) -> None:
+    with contextlib.closing(socket.create_server(("127.0.0.1", terminal.port_base + 4))):
+        said = terminal.run("up", *terminal.catalogue, *terminal.ports, code=1)
+    assert f"port {terminal.port_base + 4} (reranker, gRPC; set AISLE_RERANKER_PORT)" in said
+    assert "PORT_BASE" in said
+    assert terminal.nothing_runs()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after", ["catalogue:", "serving on"], ids=["starting", "half started"])
+def test_an_interrupted_demo_leaves_nothing_behind(terminal: Terminal, number: signal.Signals, after: str) -> None:
+    demo = terminal.start("demo", *terminal.catalogue, *terminal.ports)
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if after in line:
+            break
+    time.sleep(0.3)
+    demo.send_signal(number)
+    said = demo.communicate(timeout=60)[0]
+    assert demo.returncode == 128 + number, said
+    assert "Traceback" not in said
+    assert terminal.nothing_runs()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["demo", "--catalog", "/nowhere.csv"], "there is no catalogue file /nowhere.csv"),
+        (["demo", "--mapping", "id=x"], "give the catalogue too"),
+    ],
+)
+def test_what_cannot_be_is_one_clear_line(terminal: Terminal, arguments: list[str], what: str) -> None:
+    said = terminal.run(*arguments, code=1)
+    assert what in said
+    assert said.count("\n") == 1
