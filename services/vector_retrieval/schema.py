@@ -14,6 +14,7 @@ microseconds since 1970, as exact as an item's own.
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -45,6 +46,7 @@ _MICROSECOND = timedelta(microseconds=1)
 # LIKE reads % and _ as wildcards and \ as an escape, and servers differ in how; the separator splits levels. Each is
 # spelled out, and so is the character that begins a spelling.
 _CATEGORY_ESCAPES = str.maketrans({c: f"~{ord(c):x};" for c in "%_\\~" + _SEPARATOR})
+_CATEGORY_ESCAPE = re.compile("~([0-9a-f]+);")
 _MAX_ESCAPED_CHARS = 4
 
 _OPTIONAL_TEXTS = ("description", "url", "image_url")
@@ -133,6 +135,13 @@ def index_params(settings: VectorRetrievalSettings, can: Capabilities) -> IndexP
 def category_prefix(path: Sequence[str]) -> str:
     """What `category` begins with for every item at or below `path`."""
     return "".join(part.translate(_CATEGORY_ESCAPES) + _SEPARATOR for part in path)
+
+
+def category_path(stored: str) -> tuple[str, ...]:
+    """The path that `category_prefix` spelled."""
+    return tuple(
+        _CATEGORY_ESCAPE.sub(lambda found: chr(int(found[1], 16)), part) for part in stored.split(_SEPARATOR)[:-1]
+    )
 
 
 def micros(at: datetime) -> int:

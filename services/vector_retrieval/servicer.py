@@ -51,7 +51,8 @@ class VectorRetrievalServicer(vector_retrieval_pb2_grpc.VectorRetrievalServicer)
 
     async def Search(self, request: pb.SearchRequest, context: Any) -> pb.SearchResponse:
         """Finds the best candidates for each query of the batch."""
-        return wire.answer_to_proto(await self._store.search(wire.query_from_proto(request)))
+        query = wire.query_from_proto(request)
+        return wire.answer_to_proto(await self._store.search(query), query.facets)
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Any) -> pb.GetStatusResponse:
         """What the index holds and what its store can do."""

@@ -15,8 +15,10 @@ from pymilvus import MilvusClient
 from services.vector_retrieval import expressions, schema
 from services.vector_retrieval.capabilities import Capabilities, probe
 from services.vector_retrieval.generations import Generation, Generations
+from services.vector_retrieval.halves import Halves
 from services.vector_retrieval.lite import EmbeddedServer, Flusher, Gate, OpenGate
 from services.vector_retrieval.milvus import Connection, MissingCollectionError
+from services.vector_retrieval.scan import Scanner
 from services.vector_retrieval.schema import Row, Vectors
 from services.vector_retrieval.search import Answer, Consistency, Query, Searcher
 from services.vector_retrieval.settings import VectorRetrievalSettings
@@ -67,7 +69,8 @@ class Store:
         self._connection = Connection(uri, settings)
         self._generations = Generations(self._connection, settings)
         self._gate = Gate() if embedded is not None else OpenGate()
-        self._searcher = Searcher(self._connection, self._gate, settings)
+        self._scanner = Scanner(self._connection, self._gate)
+        self._searcher = Searcher(Halves(self._connection, self._gate, self._scanner, settings), settings)
         self._stripes = [asyncio.Lock() for _ in range(_LOCK_STRIPES)]
         self._can: Capabilities | None = None
         self._wrote_at = -math.inf
@@ -129,15 +132,7 @@ class Store:
         live = await self._generations.refresh()
         if live is None:
             return Status(None, 0, can)
-        async with self._gate.reading():
-            counted = await self._connection.read(
-                "query",
-                live.collection,
-                filter="",
-                output_fields=["count(*)"],
-                consistency_level=self._level(Consistency.SESSION),
-            )
-        return Status(live, int(counted[0]["count(*)"]), can)
+        return Status(live, await self._scanner.count(live, "", self._level(Consistency.SESSION)), can)
 
     async def upsert(self, rows: Sequence[Row], model_version: str) -> dict[int, list[FieldViolation]]:
         """Writes `rows`, whose vectors `model_version` made; returns what is wrong with those refused, by position.

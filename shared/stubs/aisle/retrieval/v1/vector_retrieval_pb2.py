@@ -28,17 +28,17 @@ from aisle.common.v1 import embeddings_pb2 as aisle_dot_common_dot_v1_dot_embedd
 from aisle.common.v1 import row_error_pb2 as aisle_dot_common_dot_v1_dot_row__error__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)aisle/retrieval/v1/vector_retrieval.proto\x12\x12\x61isle.retrieval.v1\x1a\x1d\x61isle/catalog/v1/filter.proto\x1a\x1b\x61isle/catalog/v1/item.proto\x1a aisle/common/v1/embeddings.proto\x1a\x1f\x61isle/common/v1/row_error.proto\"l\n\x12UpsertItemsRequest\x12%\n\x05items\x18\x01 \x03(\x0b\x32\x16.aisle.catalog.v1.Item\x12/\n\nembeddings\x18\x02 \x01(\x0b\x32\x1b.aisle.common.v1.Embeddings\"R\n\x13UpsertItemsResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\r\x12)\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x19.aisle.common.v1.RowError\"!\n\x12\x44\x65leteItemsRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\"&\n\x13\x44\x65leteItemsResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\r\"p\n\x0fGetItemsRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x1a\n\x12include_embeddings\x18\x02 \x01(\x08\x12\x34\n\x0b\x63onsistency\x18\x03 \x01(\x0e\x32\x1f.aisle.retrieval.v1.Consistency\"j\n\x10GetItemsResponse\x12%\n\x05items\x18\x01 \x03(\x0b\x32\x16.aisle.catalog.v1.Item\x12/\n\nembeddings\x18\x02 \x01(\x0b\x32\x1b.aisle.common.v1.Embeddings\"\xad\x02\n\rSearchRequest\x12/\n\nembeddings\x18\x01 \x01(\x0b\x32\x1b.aisle.common.v1.Embeddings\x12\r\n\x05texts\x18\x02 \x03(\t\x12,\n\x04mode\x18\x03 \x01(\x0e\x32\x1e.aisle.retrieval.v1.SearchMode\x12(\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x18.aisle.catalog.v1.Filter\x12\r\n\x05limit\x18\x05 \x01(\r\x12*\n\x06\x66usion\x18\x06 \x01(\x0b\x32\x1a.aisle.retrieval.v1.Fusion\x12\x13\n\x0b\x65xclude_ids\x18\x07 \x03(\t\x12\x34\n\x0b\x63onsistency\x18\x08 \x01(\x0e\x32\x1f.aisle.retrieval.v1.Consistency\"\x83\x01\n\x06\x46usion\x12=\n\x0freciprocal_rank\x18\x01 \x01(\x0b\x32\".aisle.retrieval.v1.ReciprocalRankH\x00\x12\x30\n\x08weighted\x18\x02 \x01(\x0b\x32\x1c.aisle.retrieval.v1.WeightedH\x00\x42\x08\n\x06method\"\x1b\n\x0eReciprocalRank\x12\t\n\x01k\x18\x01 \x01(\r\"*\n\x08Weighted\x12\r\n\x05\x64\x65nse\x18\x01 \x01(\x01\x12\x0f\n\x07lexical\x18\x02 \x01(\x01\"\x81\x01\n\x0eSearchResponse\x12\x32\n\ncandidates\x18\x01 \x03(\x0b\x32\x1e.aisle.retrieval.v1.Candidates\x12\x12\n\ngeneration\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65graded\x18\x04 \x03(\t\"3\n\nCandidates\x12%\n\x04hits\x18\x01 \x03(\x0b\x32\x17.aisle.retrieval.v1.Hit\"\xe6\x01\n\x03Hit\x12$\n\x04item\x18\x01 \x01(\x0b\x32\x16.aisle.catalog.v1.Item\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x18\n\x0b\x64\x65nse_score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\ndense_rank\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\x1a\n\rlexical_score\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x19\n\x0clexical_rank\x18\x06 \x01(\rH\x03\x88\x01\x01\x42\x0e\n\x0c_dense_scoreB\r\n\x0b_dense_rankB\x10\n\x0e_lexical_scoreB\x0f\n\r_lexical_rank\"\x12\n\x10GetStatusRequest\"\x99\x01\n\x11GetStatusResponse\x12\x12\n\ngeneration\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x12\n\ndimensions\x18\x03 \x01(\r\x12\r\n\x05items\x18\x04 \x01(\x04\x12\x36\n\x0c\x63\x61pabilities\x18\x05 \x01(\x0b\x32 .aisle.retrieval.v1.Capabilities\">\n\x0c\x43\x61pabilities\x12\x0c\n\x04home\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07lexical\x18\x03 \x01(\x08*q\n\nSearchMode\x12\x1b\n\x17SEARCH_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11SEARCH_MODE_DENSE\x10\x01\x12\x17\n\x13SEARCH_MODE_LEXICAL\x10\x02\x12\x16\n\x12SEARCH_MODE_HYBRID\x10\x03*t\n\x0b\x43onsistency\x12\x1b\n\x17\x43ONSISTENCY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43ONSISTENCY_BOUNDED\x10\x01\x12\x17\n\x13\x43ONSISTENCY_SESSION\x10\x02\x12\x16\n\x12\x43ONSISTENCY_STRONG\x10\x03\x32\xd3\x03\n\x0fVectorRetrieval\x12^\n\x0bUpsertItems\x12&.aisle.retrieval.v1.UpsertItemsRequest\x1a\'.aisle.retrieval.v1.UpsertItemsResponse\x12^\n\x0b\x44\x65leteItems\x12&.aisle.retrieval.v1.DeleteItemsRequest\x1a\'.aisle.retrieval.v1.DeleteItemsResponse\x12U\n\x08GetItems\x12#.aisle.retrieval.v1.GetItemsRequest\x1a$.aisle.retrieval.v1.GetItemsResponse\x12O\n\x06Search\x12!.aisle.retrieval.v1.SearchRequest\x1a\".aisle.retrieval.v1.SearchResponse\x12X\n\tGetStatus\x12$.aisle.retrieval.v1.GetStatusRequest\x1a%.aisle.retrieval.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)aisle/retrieval/v1/vector_retrieval.proto\x12\x12\x61isle.retrieval.v1\x1a\x1d\x61isle/catalog/v1/filter.proto\x1a\x1b\x61isle/catalog/v1/item.proto\x1a aisle/common/v1/embeddings.proto\x1a\x1f\x61isle/common/v1/row_error.proto\"l\n\x12UpsertItemsRequest\x12%\n\x05items\x18\x01 \x03(\x0b\x32\x16.aisle.catalog.v1.Item\x12/\n\nembeddings\x18\x02 \x01(\x0b\x32\x1b.aisle.common.v1.Embeddings\"R\n\x13UpsertItemsResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\r\x12)\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x19.aisle.common.v1.RowError\"!\n\x12\x44\x65leteItemsRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\"&\n\x13\x44\x65leteItemsResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\r\"p\n\x0fGetItemsRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x1a\n\x12include_embeddings\x18\x02 \x01(\x08\x12\x34\n\x0b\x63onsistency\x18\x03 \x01(\x0e\x32\x1f.aisle.retrieval.v1.Consistency\"j\n\x10GetItemsResponse\x12%\n\x05items\x18\x01 \x03(\x0b\x32\x16.aisle.catalog.v1.Item\x12/\n\nembeddings\x18\x02 \x01(\x0b\x32\x1b.aisle.common.v1.Embeddings\"\xd0\x03\n\rSearchRequest\x12/\n\nembeddings\x18\x01 \x01(\x0b\x32\x1b.aisle.common.v1.Embeddings\x12\r\n\x05texts\x18\x02 \x03(\t\x12,\n\x04mode\x18\x03 \x01(\x0e\x32\x1e.aisle.retrieval.v1.SearchMode\x12(\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x18.aisle.catalog.v1.Filter\x12\r\n\x05limit\x18\x05 \x01(\r\x12*\n\x06\x66usion\x18\x06 \x01(\x0b\x32\x1a.aisle.retrieval.v1.Fusion\x12\x13\n\x0b\x65xclude_ids\x18\x07 \x03(\t\x12\x34\n\x0b\x63onsistency\x18\x08 \x01(\x0e\x32\x1f.aisle.retrieval.v1.Consistency\x12\x0e\n\x06offset\x18\t \x01(\r\x12\x16\n\tmin_score\x18\n \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05\x65xact\x18\x0b \x01(\x08\x12\x15\n\rone_per_group\x18\x0c \x01(\x08\x12\x30\n\x06\x66\x61\x63\x65ts\x18\r \x03(\x0b\x32 .aisle.retrieval.v1.FacetRequest\x12\x13\n\x0b\x66\x61\x63\x65t_depth\x18\x0e \x01(\rB\x0c\n\n_min_score\"<\n\x0c\x46\x61\x63\x65tRequest\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06\x62ounds\x18\x02 \x03(\x01\x12\r\n\x05limit\x18\x03 \x01(\r\"\x83\x01\n\x06\x46usion\x12=\n\x0freciprocal_rank\x18\x01 \x01(\x0b\x32\".aisle.retrieval.v1.ReciprocalRankH\x00\x12\x30\n\x08weighted\x18\x02 \x01(\x0b\x32\x1c.aisle.retrieval.v1.WeightedH\x00\x42\x08\n\x06method\"\x1b\n\x0eReciprocalRank\x12\t\n\x01k\x18\x01 \x01(\r\"*\n\x08Weighted\x12\r\n\x05\x64\x65nse\x18\x01 \x01(\x01\x12\x0f\n\x07lexical\x18\x02 \x01(\x01\"\x81\x01\n\x0eSearchResponse\x12\x32\n\ncandidates\x18\x01 \x03(\x0b\x32\x1e.aisle.retrieval.v1.Candidates\x12\x12\n\ngeneration\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65graded\x18\x04 \x03(\t\"^\n\nCandidates\x12%\n\x04hits\x18\x01 \x03(\x0b\x32\x17.aisle.retrieval.v1.Hit\x12)\n\x06\x66\x61\x63\x65ts\x18\x02 \x03(\x0b\x32\x19.aisle.retrieval.v1.Facet\"F\n\x05\x46\x61\x63\x65t\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12.\n\x06\x63ounts\x18\x02 \x03(\x0b\x32\x1e.aisle.retrieval.v1.FacetCount\"\x9d\x01\n\nFacetCount\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x35\n\x08\x63\x61tegory\x18\x02 \x01(\x0b\x32!.aisle.retrieval.v1.CategoryValueH\x00\x12\x30\n\x05price\x18\x03 \x01(\x0b\x32\x1f.aisle.retrieval.v1.PriceBucketH\x00\x12\r\n\x05\x63ount\x18\x04 \x01(\rB\x07\n\x05value\"\x1d\n\rCategoryValue\x12\x0c\n\x04path\x18\x01 \x03(\t\"n\n\x0bPriceBucket\x12\x15\n\rcurrency_code\x18\x01 \x01(\t\x12\x15\n\x08\x61t_least\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tless_than\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x0b\n\t_at_leastB\x0c\n\n_less_than\"\xe6\x01\n\x03Hit\x12$\n\x04item\x18\x01 \x01(\x0b\x32\x16.aisle.catalog.v1.Item\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x18\n\x0b\x64\x65nse_score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\ndense_rank\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\x1a\n\rlexical_score\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x19\n\x0clexical_rank\x18\x06 \x01(\rH\x03\x88\x01\x01\x42\x0e\n\x0c_dense_scoreB\r\n\x0b_dense_rankB\x10\n\x0e_lexical_scoreB\x0f\n\r_lexical_rank\"\x12\n\x10GetStatusRequest\"\x99\x01\n\x11GetStatusResponse\x12\x12\n\ngeneration\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x12\n\ndimensions\x18\x03 \x01(\r\x12\r\n\x05items\x18\x04 \x01(\x04\x12\x36\n\x0c\x63\x61pabilities\x18\x05 \x01(\x0b\x32 .aisle.retrieval.v1.Capabilities\"\xba\x01\n\x0c\x43\x61pabilities\x12\x0c\n\x04home\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07lexical\x18\x03 \x01(\x08\x12\x0e\n\x06hybrid\x18\x04 \x01(\x08\x12\x10\n\x08group_by\x18\x05 \x01(\x08\x12\x10\n\x08nullable\x18\x06 \x01(\x08\x12\x36\n\rconsistencies\x18\x07 \x03(\x0e\x32\x1f.aisle.retrieval.v1.Consistency\x12\x0e\n\x06shared\x18\x08 \x01(\x08*q\n\nSearchMode\x12\x1b\n\x17SEARCH_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11SEARCH_MODE_DENSE\x10\x01\x12\x17\n\x13SEARCH_MODE_LEXICAL\x10\x02\x12\x16\n\x12SEARCH_MODE_HYBRID\x10\x03*t\n\x0b\x43onsistency\x12\x1b\n\x17\x43ONSISTENCY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43ONSISTENCY_BOUNDED\x10\x01\x12\x17\n\x13\x43ONSISTENCY_SESSION\x10\x02\x12\x16\n\x12\x43ONSISTENCY_STRONG\x10\x03\x32\xd3\x03\n\x0fVectorRetrieval\x12^\n\x0bUpsertItems\x12&.aisle.retrieval.v1.UpsertItemsRequest\x1a\'.aisle.retrieval.v1.UpsertItemsResponse\x12^\n\x0b\x44\x65leteItems\x12&.aisle.retrieval.v1.DeleteItemsRequest\x1a\'.aisle.retrieval.v1.DeleteItemsResponse\x12U\n\x08GetItems\x12#.aisle.retrieval.v1.GetItemsRequest\x1a$.aisle.retrieval.v1.GetItemsResponse\x12O\n\x06Search\x12!.aisle.retrieval.v1.SearchRequest\x1a\".aisle.retrieval.v1.SearchResponse\x12X\n\tGetStatus\x12$.aisle.retrieval.v1.GetStatusRequest\x1a%.aisle.retrieval.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aisle.retrieval.v1.vector_retrieval_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEARCHMODE']._serialized_start=1852
-  _globals['_SEARCHMODE']._serialized_end=1965
-  _globals['_CONSISTENCY']._serialized_start=1967
-  _globals['_CONSISTENCY']._serialized_end=2083
+  _globals['_SEARCHMODE']._serialized_start=2620
+  _globals['_SEARCHMODE']._serialized_end=2733
+  _globals['_CONSISTENCY']._serialized_start=2735
+  _globals['_CONSISTENCY']._serialized_end=2851
   _globals['_UPSERTITEMSREQUEST']._serialized_start=192
   _globals['_UPSERTITEMSREQUEST']._serialized_end=300
   _globals['_UPSERTITEMSRESPONSE']._serialized_start=302
@@ -52,25 +52,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETITEMSRESPONSE']._serialized_start=575
   _globals['_GETITEMSRESPONSE']._serialized_end=681
   _globals['_SEARCHREQUEST']._serialized_start=684
-  _globals['_SEARCHREQUEST']._serialized_end=985
-  _globals['_FUSION']._serialized_start=988
-  _globals['_FUSION']._serialized_end=1119
-  _globals['_RECIPROCALRANK']._serialized_start=1121
-  _globals['_RECIPROCALRANK']._serialized_end=1148
-  _globals['_WEIGHTED']._serialized_start=1150
-  _globals['_WEIGHTED']._serialized_end=1192
-  _globals['_SEARCHRESPONSE']._serialized_start=1195
-  _globals['_SEARCHRESPONSE']._serialized_end=1324
-  _globals['_CANDIDATES']._serialized_start=1326
-  _globals['_CANDIDATES']._serialized_end=1377
-  _globals['_HIT']._serialized_start=1380
-  _globals['_HIT']._serialized_end=1610
-  _globals['_GETSTATUSREQUEST']._serialized_start=1612
-  _globals['_GETSTATUSREQUEST']._serialized_end=1630
-  _globals['_GETSTATUSRESPONSE']._serialized_start=1633
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1786
-  _globals['_CAPABILITIES']._serialized_start=1788
-  _globals['_CAPABILITIES']._serialized_end=1850
-  _globals['_VECTORRETRIEVAL']._serialized_start=2086
-  _globals['_VECTORRETRIEVAL']._serialized_end=2553
+  _globals['_SEARCHREQUEST']._serialized_end=1148
+  _globals['_FACETREQUEST']._serialized_start=1150
+  _globals['_FACETREQUEST']._serialized_end=1210
+  _globals['_FUSION']._serialized_start=1213
+  _globals['_FUSION']._serialized_end=1344
+  _globals['_RECIPROCALRANK']._serialized_start=1346
+  _globals['_RECIPROCALRANK']._serialized_end=1373
+  _globals['_WEIGHTED']._serialized_start=1375
+  _globals['_WEIGHTED']._serialized_end=1417
+  _globals['_SEARCHRESPONSE']._serialized_start=1420
+  _globals['_SEARCHRESPONSE']._serialized_end=1549
+  _globals['_CANDIDATES']._serialized_start=1551
+  _globals['_CANDIDATES']._serialized_end=1645
+  _globals['_FACET']._serialized_start=1647
+  _globals['_FACET']._serialized_end=1717
+  _globals['_FACETCOUNT']._serialized_start=1720
+  _globals['_FACETCOUNT']._serialized_end=1877
+  _globals['_CATEGORYVALUE']._serialized_start=1879
+  _globals['_CATEGORYVALUE']._serialized_end=1908
+  _globals['_PRICEBUCKET']._serialized_start=1910
+  _globals['_PRICEBUCKET']._serialized_end=2020
+  _globals['_HIT']._serialized_start=2023
+  _globals['_HIT']._serialized_end=2253
+  _globals['_GETSTATUSREQUEST']._serialized_start=2255
+  _globals['_GETSTATUSREQUEST']._serialized_end=2273
+  _globals['_GETSTATUSRESPONSE']._serialized_start=2276
+  _globals['_GETSTATUSRESPONSE']._serialized_end=2429
+  _globals['_CAPABILITIES']._serialized_start=2432
+  _globals['_CAPABILITIES']._serialized_end=2618
+  _globals['_VECTORRETRIEVAL']._serialized_start=2854
+  _globals['_VECTORRETRIEVAL']._serialized_end=3321
 # @@protoc_insertion_point(module_scope)

@@ -261,12 +261,32 @@ class SearchRequest(_message.Message):
     FUSION_FIELD_NUMBER: _builtins.int
     EXCLUDE_IDS_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    MIN_SCORE_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
+    ONE_PER_GROUP_FIELD_NUMBER: _builtins.int
+    FACETS_FIELD_NUMBER: _builtins.int
+    FACET_DEPTH_FIELD_NUMBER: _builtins.int
     mode: Global___SearchMode.ValueType
     """How."""
     limit: _builtins.int
     """Hits per query, 1 to 1,000."""
     consistency: Global___Consistency.ValueType
     """Which writes the answer must show; BOUNDED when not said."""
+    offset: _builtins.int
+    """Hits passed over before the first one returned, at most 1,000. Pages of one search are cut from one order as long
+    as nobody writes; past the depth to which halves are fused, a hybrid order may change with the page.
+    """
+    min_score: _builtins.float
+    """Hits whose `score` is below are left out: cosine similarity, BM25 or the fused score, as the mode has it."""
+    exact: _builtins.bool
+    """Whether each vector that meets the filter is compared, instead of those the index leads to. Takes time in
+    proportion to their number: a yardstick and a last resort, not a way to serve shoppers.
+    """
+    one_per_group: _builtins.bool
+    """Whether items of one `group_id` share one hit, their best. Items without a group stand alone."""
+    facet_depth: _builtins.int
+    """Candidates that facets count, best first, at most 1,000; 0 means 100. Never fewer than `offset` + `limit`."""
     @_builtins.property
     def embeddings(self) -> _embeddings_pb2.Embeddings:
         """For the dense half."""
@@ -287,6 +307,10 @@ class SearchRequest(_message.Message):
     def exclude_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Items never returned (the item itself in "similar items"). At most 1,000."""
 
+    @_builtins.property
+    def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___FacetRequest]:
+        """What is counted over the candidates, at most 8."""
+
     def __init__(
         self,
         *,
@@ -298,14 +322,56 @@ class SearchRequest(_message.Message):
         fusion: Global___Fusion | None = ...,
         exclude_ids: _abc.Iterable[_builtins.str] | None = ...,
         consistency: Global___Consistency.ValueType = ...,
+        offset: _builtins.int = ...,
+        min_score: _builtins.float | None = ...,
+        exact: _builtins.bool = ...,
+        one_per_group: _builtins.bool = ...,
+        facets: _abc.Iterable[Global___FacetRequest] | None = ...,
+        facet_depth: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "filter", b"filter", "fusion", b"fusion"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "embeddings", b"embeddings", "filter", b"filter", "fusion", b"fusion", "min_score", b"min_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "embeddings", b"embeddings", "exclude_ids", b"exclude_ids", "filter", b"filter", "fusion", b"fusion", "limit", b"limit", "mode", b"mode", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "consistency", b"consistency", "embeddings", b"embeddings", "exact", b"exact", "exclude_ids", b"exclude_ids", "facet_depth", b"facet_depth", "facets", b"facets", "filter", b"filter", "fusion", b"fusion", "limit", b"limit", "min_score", b"min_score", "mode", b"mode", "offset", b"offset", "one_per_group", b"one_per_group", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
+    _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
+
+Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
+
+@_typing.final
+class FacetRequest(_message.Message):
+    """Asks how the candidates are spread over the values of a field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    BOUNDS_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """`brand`, `category_path` (each level of it counts) or `price`."""
+    limit: _builtins.int
+    """Values returned, the most frequent first, at most 1,000; 0 means 20. Price buckets are all returned, in order."""
+    @_builtins.property
+    def bounds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """For `price`: where one bucket ends and the next begins, ascending, at most 50; none means 10, 25, 50, 100, 250,
+        500, 1,000.
+        """
+
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        bounds: _abc.Iterable[_builtins.float] | None = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounds", b"bounds", "field", b"field", "limit", b"limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
+Global___FacetRequest: _TypeAlias = FacetRequest  # noqa: Y015
 
 @_typing.final
 class Fusion(_message.Message):
@@ -432,22 +498,157 @@ class Candidates(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HITS_FIELD_NUMBER: _builtins.int
+    FACETS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
         """At most `limit`."""
+
+    @_builtins.property
+    def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Facet]:
+        """One a facet asked for, in that order, counted after `min_score` and `one_per_group`."""
 
     def __init__(
         self,
         *,
         hits: _abc.Iterable[Global___Hit] | None = ...,
+        facets: _abc.Iterable[Global___Facet] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facets", b"facets", "hits", b"hits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Candidates: _TypeAlias = Candidates  # noqa: Y015
+
+@_typing.final
+class Facet(_message.Message):
+    """How the candidates are spread over the values of one field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """As asked."""
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___FacetCount]:
+        """Values that at least one candidate has."""
+
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        counts: _abc.Iterable[Global___FacetCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "field", b"field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Facet: _TypeAlias = Facet  # noqa: Y015
+
+@_typing.final
+class FacetCount(_message.Message):
+    """How many candidates have one value."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """A brand."""
+    count: _builtins.int
+    """Candidates."""
+    @_builtins.property
+    def category(self) -> Global___CategoryValue:
+        """A category, or one above."""
+
+    @_builtins.property
+    def price(self) -> Global___PriceBucket:
+        """A range of prices."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        category: Global___CategoryValue | None = ...,
+        price: Global___PriceBucket | None = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "price", b"price", "text", b"text", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "count", b"count", "price", b"price", "text", b"text", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["text", "category", "price"]  # noqa: Y015
+    _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
+
+Global___FacetCount: _TypeAlias = FacetCount  # noqa: Y015
+
+@_typing.final
+class CategoryValue(_message.Message):
+    """A category."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """From the root down."""
+
+    def __init__(
+        self,
+        *,
+        path: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CategoryValue: _TypeAlias = CategoryValue  # noqa: Y015
+
+@_typing.final
+class PriceBucket(_message.Message):
+    """Prices of one currency in a range."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    AT_LEAST_FIELD_NUMBER: _builtins.int
+    LESS_THAN_FIELD_NUMBER: _builtins.int
+    currency_code: _builtins.str
+    """ISO 4217."""
+    at_least: _builtins.float
+    """Lower bound; absent in the first bucket."""
+    less_than: _builtins.float
+    """Upper bound; absent in the last bucket."""
+    def __init__(
+        self,
+        *,
+        currency_code: _builtins.str = ...,
+        at_least: _builtins.float | None = ...,
+        less_than: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_at_least", b"_at_least", "_less_than", b"_less_than", "at_least", b"at_least", "less_than", b"less_than"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_at_least", b"_at_least", "_less_than", b"_less_than", "at_least", b"at_least", "currency_code", b"currency_code", "less_than", b"less_than"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__at_least: _TypeAlias = _typing.Literal["at_least"]  # noqa: Y015
+    _WhichOneofArgType__at_least: _TypeAlias = _typing.Literal["_at_least", b"_at_least"]  # noqa: Y015
+    _WhichOneofReturnType__less_than: _TypeAlias = _typing.Literal["less_than"]  # noqa: Y015
+    _WhichOneofArgType__less_than: _TypeAlias = _typing.Literal["_less_than", b"_less_than"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__at_least) -> _WhichOneofReturnType__at_least | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__less_than) -> _WhichOneofReturnType__less_than | None: ...
+
+Global___PriceBucket: _TypeAlias = PriceBucket  # noqa: Y015
 
 @_typing.final
 class Hit(_message.Message):
@@ -574,22 +775,46 @@ class Capabilities(_message.Message):
     HOME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     LEXICAL_FIELD_NUMBER: _builtins.int
+    HYBRID_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    NULLABLE_FIELD_NUMBER: _builtins.int
+    CONSISTENCIES_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
     home: _builtins.str
     """`lite` or `server`."""
     version: _builtins.str
     """The store's own version."""
     lexical: _builtins.bool
     """Whether it ranks by words."""
+    hybrid: _builtins.bool
+    """Whether it fuses vectors and words in one search. True wherever `lexical` is: the service fuses."""
+    group_by: _builtins.bool
+    """Whether hits can be one a group. True everywhere: the service groups."""
+    nullable: _builtins.bool
+    """Whether its columns can be null. The service needs none that are."""
+    shared: _builtins.bool
+    """Whether several processes may serve one index."""
+    @_builtins.property
+    def consistencies(self) -> _containers.RepeatedScalarFieldContainer[Global___Consistency.ValueType]:
+        """The consistency levels that differ in what they show. A store with one view of its rows has STRONG alone; the
+        others are accepted and mean the same.
+        """
+
     def __init__(
         self,
         *,
         home: _builtins.str = ...,
         version: _builtins.str = ...,
         lexical: _builtins.bool = ...,
+        hybrid: _builtins.bool = ...,
+        group_by: _builtins.bool = ...,
+        nullable: _builtins.bool = ...,
+        consistencies: _abc.Iterable[Global___Consistency.ValueType] | None = ...,
+        shared: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["home", b"home", "lexical", b"lexical", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistencies", b"consistencies", "group_by", b"group_by", "home", b"home", "hybrid", b"hybrid", "lexical", b"lexical", "nullable", b"nullable", "shared", b"shared", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
