@@ -48,6 +48,10 @@ class Ask:
     exact: bool
     grouped: bool
 
+    def exactly(self) -> "Ask":
+        """The same, comparing every vector."""
+        return replace(self, exact=True)
+
 
 def grouping_key(item_id: str, columns: Mapping[str, Any]) -> tuple[str, str]:
     """Equal for items of one group, and for no others."""

@@ -27,7 +27,6 @@ from pymilvus.milvus_client.index import IndexParams
 
 from services.vector_retrieval import keys, lexical
 from services.vector_retrieval.capabilities import Capabilities, RowLayout
-from services.vector_retrieval.settings import VectorRetrievalSettings
 from shared.errors import FieldViolation
 from shared.items import MAX_ID_BYTES, MAX_NAME_CHARS, MAX_PAYLOAD_BYTES, Attribute, Item
 
@@ -115,14 +114,22 @@ def collection_schema(dimensions: int, can: Capabilities) -> CollectionSchema:
     return schema
 
 
-def index_params(settings: VectorRetrievalSettings, can: Capabilities) -> IndexParams:
+@dataclass(frozen=True, slots=True)
+class HnswParams:
+    """How the graph of a generation is built."""
+
+    m: int
+    ef_construction: int
+
+
+def index_params(hnsw: HnswParams, can: Capabilities) -> IndexParams:
     """The indexes of a generation."""
     params = IndexParams()
     params.add_index(
         "vector",
         index_type="HNSW",
         metric_type="COSINE",
-        params={"M": settings.hnsw_m, "efConstruction": settings.hnsw_ef_construction},
+        params={"M": hnsw.m, "efConstruction": hnsw.ef_construction},
     )
     if can.lexical:
         params.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")

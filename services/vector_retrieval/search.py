@@ -19,6 +19,9 @@ LEXICAL_UNSUPPORTED = "LEXICAL_UNSUPPORTED"
 """`Answer.degraded`: the words were asked for and the store cannot rank by them."""
 
 
+PREVIOUS_GENERATION = "PREVIOUS_GENERATION"
+"""`Answer.degraded`: the generation before the live one answered, whose model made the vectors."""
+
 DEFAULT_FACET_DEPTH = 100
 
 

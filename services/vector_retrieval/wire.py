@@ -89,6 +89,11 @@ def _row(item_pb: item_pb2.Item, vector: Vectors, now: datetime) -> Row | Sequen
     return Row(item, vector, item_pb.SerializeToString())
 
 
+def same_item(one: bytes, other: bytes) -> bool:
+    """Whether two payloads are the same item: equal ones may have been written in another order."""
+    return one == other or item_pb2.Item.FromString(one) == item_pb2.Item.FromString(other)
+
+
 def row_error(position: int, item_id: str, broken: Sequence[FieldViolation]) -> row_error_pb2.RowError:
     """Why the row at `position` was refused: the first rule it breaks gives the field, the message names all."""
     return row_error_pb2.RowError(

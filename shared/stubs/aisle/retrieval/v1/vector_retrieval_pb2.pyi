@@ -79,6 +79,38 @@ CONSISTENCY_STRONG: Consistency.ValueType  # 3
 """All. Waits for the store's next tick: about 0.2 s on a server."""
 Global___Consistency: _TypeAlias = Consistency  # noqa: Y015
 
+class _GenerationState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GenerationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GenerationState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GENERATION_STATE_UNSPECIFIED: _GenerationState.ValueType  # 0
+    """Not said."""
+    GENERATION_STATE_BUILDING: _GenerationState.ValueType  # 1
+    """Being loaded; gets deletes, and forgets items that are written, until they are loaded anew."""
+    GENERATION_STATE_LIVE: _GenerationState.ValueType  # 2
+    """Answers, and takes writes."""
+    GENERATION_STATE_PREVIOUS: _GenerationState.ValueType  # 3
+    """Was live before; answers queries of its model, and follows writes of the items it has."""
+    GENERATION_STATE_UNUSED: _GenerationState.ValueType  # 4
+    """Left over."""
+
+class GenerationState(_GenerationState, metaclass=_GenerationStateEnumTypeWrapper):
+    """What a generation is for."""
+
+GENERATION_STATE_UNSPECIFIED: GenerationState.ValueType  # 0
+"""Not said."""
+GENERATION_STATE_BUILDING: GenerationState.ValueType  # 1
+"""Being loaded; gets deletes, and forgets items that are written, until they are loaded anew."""
+GENERATION_STATE_LIVE: GenerationState.ValueType  # 2
+"""Answers, and takes writes."""
+GENERATION_STATE_PREVIOUS: GenerationState.ValueType  # 3
+"""Was live before; answers queries of its model, and follows writes of the items it has."""
+GENERATION_STATE_UNUSED: GenerationState.ValueType  # 4
+"""Left over."""
+Global___GenerationState: _TypeAlias = GenerationState  # noqa: Y015
+
 @_typing.final
 class UpsertItemsRequest(_message.Message):
     """Adds or replaces items."""
@@ -87,6 +119,12 @@ class UpsertItemsRequest(_message.Message):
 
     ITEMS_FIELD_NUMBER: _builtins.int
     EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.str
+    """The generation to load; empty for the writes of a shop, which go to the live one. A load brings items as
+    `ListItems` gave them, encoded by that generation's model. Each is written only if it is still what the live
+    generation holds (the previous one, when the live one is loaded), so that a load cannot undo a newer write.
+    """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_item_pb2.Item]:
         """1 to 1,000."""
@@ -100,10 +138,11 @@ class UpsertItemsRequest(_message.Message):
         *,
         items: _abc.Iterable[_item_pb2.Item] | None = ...,
         embeddings: _embeddings_pb2.Embeddings | None = ...,
+        generation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "generation", b"generation", "items", b"items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -117,8 +156,11 @@ class UpsertItemsResponse(_message.Message):
 
     ACCEPTED_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
+    OUTDATED_FIELD_NUMBER: _builtins.int
     accepted: _builtins.int
     """Rows now in the index: written by this call, or already there with a later `updated_at`."""
+    outdated: _builtins.int
+    """Of `accepted`, the rows of a load that were changed or deleted since they were listed, and so not written."""
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[_row_error_pb2.RowError]:
         """Rows refused, each with its reason."""
@@ -128,10 +170,11 @@ class UpsertItemsResponse(_message.Message):
         *,
         accepted: _builtins.int = ...,
         errors: _abc.Iterable[_row_error_pb2.RowError] | None = ...,
+        outdated: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "errors", b"errors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "errors", b"errors", "outdated", b"outdated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -473,7 +516,9 @@ class SearchResponse(_message.Message):
 
     @_builtins.property
     def degraded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What was asked for and could not be done: `LEXICAL_UNSUPPORTED`, …."""
+        """What was asked for and could not be done: `LEXICAL_UNSUPPORTED`, or `PREVIOUS_GENERATION` where the vectors were
+        made by the model of the generation before the live one, which answered without the items added since.
+        """
 
     def __init__(
         self,
@@ -819,3 +864,488 @@ class Capabilities(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Capabilities: _TypeAlias = Capabilities  # noqa: Y015
+
+@_typing.final
+class Generation(_message.Message):
+    """One index, made for one model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Given by the service."""
+    model_version: _builtins.str
+    """Whose vectors it holds: all of them, since a write of another version is refused."""
+    dimensions: _builtins.int
+    """Components of its vectors."""
+    state: Global___GenerationState.ValueType
+    """What it is for now."""
+    items: _builtins.int
+    """Items in it; 0 where it is unused."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        dimensions: _builtins.int = ...,
+        state: Global___GenerationState.ValueType = ...,
+        items: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "items", b"items", "model_version", b"model_version", "name", b"name", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Generation: _TypeAlias = Generation  # noqa: Y015
+
+@_typing.final
+class CreateGenerationRequest(_message.Message):
+    """Asks for a generation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    HNSW_M_FIELD_NUMBER: _builtins.int
+    HNSW_EF_CONSTRUCTION_FIELD_NUMBER: _builtins.int
+    model_version: _builtins.str
+    """The model that will make its vectors."""
+    dimensions: _builtins.int
+    """Components of its vectors, 2 to 32,768."""
+    hnsw_m: _builtins.int
+    """HNSW links a node, 4 to 64; the service's own setting when absent."""
+    hnsw_ef_construction: _builtins.int
+    """HNSW candidates looked at while building, 8 to 2,048; the service's own setting when absent."""
+    def __init__(
+        self,
+        *,
+        model_version: _builtins.str = ...,
+        dimensions: _builtins.int = ...,
+        hnsw_m: _builtins.int | None = ...,
+        hnsw_ef_construction: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_hnsw_ef_construction", b"_hnsw_ef_construction", "_hnsw_m", b"_hnsw_m", "hnsw_ef_construction", b"hnsw_ef_construction", "hnsw_m", b"hnsw_m"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hnsw_ef_construction", b"_hnsw_ef_construction", "_hnsw_m", b"_hnsw_m", "dimensions", b"dimensions", "hnsw_ef_construction", b"hnsw_ef_construction", "hnsw_m", b"hnsw_m", "model_version", b"model_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__hnsw_ef_construction: _TypeAlias = _typing.Literal["hnsw_ef_construction"]  # noqa: Y015
+    _WhichOneofArgType__hnsw_ef_construction: _TypeAlias = _typing.Literal["_hnsw_ef_construction", b"_hnsw_ef_construction"]  # noqa: Y015
+    _WhichOneofReturnType__hnsw_m: _TypeAlias = _typing.Literal["hnsw_m"]  # noqa: Y015
+    _WhichOneofArgType__hnsw_m: _TypeAlias = _typing.Literal["_hnsw_m", b"_hnsw_m"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hnsw_ef_construction) -> _WhichOneofReturnType__hnsw_ef_construction | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hnsw_m) -> _WhichOneofReturnType__hnsw_m | None: ...
+
+Global___CreateGenerationRequest: _TypeAlias = CreateGenerationRequest  # noqa: Y015
+
+@_typing.final
+class CreateGenerationResponse(_message.Message):
+    """The generation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def generation(self) -> Global___Generation:
+        """Empty still."""
+
+    def __init__(
+        self,
+        *,
+        generation: Global___Generation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateGenerationResponse: _TypeAlias = CreateGenerationResponse  # noqa: Y015
+
+@_typing.final
+class ListGenerationsRequest(_message.Message):
+    """Asks for all generations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGenerationsRequest: _TypeAlias = ListGenerationsRequest  # noqa: Y015
+
+@_typing.final
+class ListGenerationsResponse(_message.Message):
+    """All generations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def generations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Generation]:
+        """The newest first."""
+
+    def __init__(
+        self,
+        *,
+        generations: _abc.Iterable[Global___Generation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generations", b"generations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGenerationsResponse: _TypeAlias = ListGenerationsResponse  # noqa: Y015
+
+@_typing.final
+class ListItemsRequest(_message.Message):
+    """Asks for a page of items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    MISSING_FROM_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    generation: _builtins.str
+    """Whose items; empty means the live generation."""
+    missing_from: _builtins.str
+    """Only those that this generation lacks, or has as they were at another `updated_at`."""
+    page_size: _builtins.int
+    """Items, 1 to 1,000; 0 means 100. A page may have fewer, and none, and not be the last."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        generation: _builtins.str = ...,
+        missing_from: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "missing_from", b"missing_from", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListItemsRequest: _TypeAlias = ListItemsRequest  # noqa: Y015
+
+@_typing.final
+class ListItemsResponse(_message.Message):
+    """A page of items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    LOOKED_AT_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for what follows; empty when nothing does."""
+    looked_at: _builtins.int
+    """Items looked at for this page."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_item_pb2.Item]:
+        """In the order of their ids."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[_item_pb2.Item] | None = ...,
+        next_page_token: _builtins.str = ...,
+        looked_at: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "looked_at", b"looked_at", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListItemsResponse: _TypeAlias = ListItemsResponse  # noqa: Y015
+
+@_typing.final
+class VerifyOptions(_message.Message):
+    """What a generation is asked to live up to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    MIN_RECALL_FIELD_NUMBER: _builtins.int
+    sample: _builtins.int
+    """Items of it that are searched for, approximately and exactly, at most 1,000; 0 means 50."""
+    min_recall: _builtins.float
+    """Share of the 10 exact hits that approximate search must find, 0 to 1; 0.95 when absent."""
+    def __init__(
+        self,
+        *,
+        sample: _builtins.int = ...,
+        min_recall: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_recall", b"_min_recall", "min_recall", b"min_recall"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_recall", b"_min_recall", "min_recall", b"min_recall", "sample", b"sample"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_recall: _TypeAlias = _typing.Literal["min_recall"]  # noqa: Y015
+    _WhichOneofArgType__min_recall: _TypeAlias = _typing.Literal["_min_recall", b"_min_recall"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_recall) -> _WhichOneofReturnType__min_recall | None: ...
+
+Global___VerifyOptions: _TypeAlias = VerifyOptions  # noqa: Y015
+
+@_typing.final
+class Verification(_message.Message):
+    """How a generation compares."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    LIVE_ITEMS_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    SAMPLED_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    items: _builtins.int
+    """Items in it."""
+    live_items: _builtins.int
+    """Items in the live generation."""
+    missing: _builtins.int
+    """Items that the live generation has and it lacks, or has as they were before."""
+    extra: _builtins.int
+    """Items that it has and the live generation has not."""
+    recall: _builtins.float
+    """Share of the 10 exact hits that approximate search found."""
+    sampled: _builtins.int
+    """Items searched for."""
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What keeps it from being promoted, for people; empty when nothing does."""
+
+    def __init__(
+        self,
+        *,
+        items: _builtins.int = ...,
+        live_items: _builtins.int = ...,
+        missing: _builtins.int = ...,
+        extra: _builtins.int = ...,
+        recall: _builtins.float = ...,
+        sampled: _builtins.int = ...,
+        problems: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["extra", b"extra", "items", b"items", "live_items", b"live_items", "missing", b"missing", "problems", b"problems", "recall", b"recall", "sampled", b"sampled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Verification: _TypeAlias = Verification  # noqa: Y015
+
+@_typing.final
+class VerifyGenerationRequest(_message.Message):
+    """Asks how a generation compares."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    generation: _builtins.str
+    """Which."""
+    @_builtins.property
+    def options(self) -> Global___VerifyOptions:
+        """How."""
+
+    def __init__(
+        self,
+        *,
+        generation: _builtins.str = ...,
+        options: Global___VerifyOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyGenerationRequest: _TypeAlias = VerifyGenerationRequest  # noqa: Y015
+
+@_typing.final
+class VerifyGenerationResponse(_message.Message):
+    """How it compares."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERIFICATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def verification(self) -> Global___Verification:
+        """The comparison."""
+
+    def __init__(
+        self,
+        *,
+        verification: Global___Verification | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["verification", b"verification"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["verification", b"verification"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyGenerationResponse: _TypeAlias = VerifyGenerationResponse  # noqa: Y015
+
+@_typing.final
+class PromoteGenerationRequest(_message.Message):
+    """Makes a generation the live one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    generation: _builtins.str
+    """Which: the one being built, or the previous one."""
+    force: _builtins.bool
+    """Whether to do so whatever it lacks, unseen."""
+    @_builtins.property
+    def options(self) -> Global___VerifyOptions:
+        """What to check."""
+
+    def __init__(
+        self,
+        *,
+        generation: _builtins.str = ...,
+        force: _builtins.bool = ...,
+        options: Global___VerifyOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "generation", b"generation", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromoteGenerationRequest: _TypeAlias = PromoteGenerationRequest  # noqa: Y015
+
+@_typing.final
+class PromoteGenerationResponse(_message.Message):
+    """What is live now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    VERIFICATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def generation(self) -> Global___Generation:
+        """The generation."""
+
+    @_builtins.property
+    def verification(self) -> Global___Verification:
+        """What was seen of it; absent when forced."""
+
+    def __init__(
+        self,
+        *,
+        generation: Global___Generation | None = ...,
+        verification: Global___Verification | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "verification", b"verification"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "verification", b"verification"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromoteGenerationResponse: _TypeAlias = PromoteGenerationResponse  # noqa: Y015
+
+@_typing.final
+class RollbackGenerationRequest(_message.Message):
+    """Makes the previous generation the live one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORCE_FIELD_NUMBER: _builtins.int
+    force: _builtins.bool
+    """Whether to do so even without the items that were added since."""
+    def __init__(
+        self,
+        *,
+        force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackGenerationRequest: _TypeAlias = RollbackGenerationRequest  # noqa: Y015
+
+@_typing.final
+class RollbackGenerationResponse(_message.Message):
+    """What is live now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def generation(self) -> Global___Generation:
+        """The generation."""
+
+    def __init__(
+        self,
+        *,
+        generation: Global___Generation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackGenerationResponse: _TypeAlias = RollbackGenerationResponse  # noqa: Y015
+
+@_typing.final
+class DropGenerationRequest(_message.Message):
+    """Deletes a generation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.str
+    """Which."""
+    def __init__(
+        self,
+        *,
+        generation: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropGenerationRequest: _TypeAlias = DropGenerationRequest  # noqa: Y015
+
+@_typing.final
+class DropGenerationResponse(_message.Message):
+    """It is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropGenerationResponse: _TypeAlias = DropGenerationResponse  # noqa: Y015
