@@ -32,6 +32,12 @@ class Capabilities:
     row_layout: RowLayout
     text_index: str
     number_index: str
+    nullable: bool
+    """Whether columns can be null."""
+    shared: bool
+    """Whether several processes may have it open, and a read can therefore lag behind another's write."""
+    ordered: bool
+    """Whether a query with a limit returns the smallest ids."""
 
 
 def probe(version: str) -> Capabilities:
@@ -46,6 +52,9 @@ def probe(version: str) -> Capabilities:
             row_layout=RowLayout.FLAT,
             text_index="INVERTED",
             number_index="INVERTED",
+            nullable=_parsed(number) >= (3, 0),
+            shared=False,
+            ordered=False,
         )
     parsed = _parsed(version)
     inverted = parsed >= (2, 4)
@@ -57,6 +66,9 @@ def probe(version: str) -> Capabilities:
         row_layout=RowLayout.NATIVE,
         text_index="INVERTED" if inverted else "Trie",
         number_index="INVERTED" if inverted else "STL_SORT",
+        nullable=parsed >= (2, 5),
+        shared=True,
+        ordered=True,
     )
 
 

@@ -50,13 +50,33 @@ def compile_filter(root: Filter | None, exclude_ids: Sequence[str], layout: RowL
     """The expression of a valid filter (see `filters.violations`) and the ids left out; empty when all items do."""
     parts = [_compile(root, layout)] if root is not None else []
     if exclude_ids:
-        parts.append(f"(id not in {_texts(exclude_ids)})")
-    return " and ".join(parts)
+        parts.append(without(exclude_ids))
+    return both(*parts)
 
 
 def ids_in(ids: Iterable[str]) -> str:
     """Holds for the items with these ids."""
     return f"id in {_texts(ids)}"
+
+
+def after(item_id: str) -> str:
+    """Holds for the items with a greater id; for all, when `item_id` is empty."""
+    return f'id > "{_escape(item_id)}"'
+
+
+def outside_groups(group_ids: Iterable[str]) -> str:
+    """Holds for the items of other groups, and of none."""
+    return f"(group_id not in {_texts(group_ids)})"
+
+
+def without(ids: Iterable[str]) -> str:
+    """Holds for the items with other ids."""
+    return f"(id not in {_texts(ids)})"
+
+
+def both(*parts: str) -> str:
+    """Holds where each of `parts` does; an empty one always does."""
+    return " and ".join(part for part in parts if part)
 
 
 def _compile(node: Filter, layout: RowLayout) -> str:

@@ -4,9 +4,9 @@ alike and callers see what each half said.
 Ties go to the better of the two ranks, then to the smaller id: the same lists give the same order always.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 DEFAULT_RRF_K = 60
 """From Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet" (SIGIR 2009)."""
@@ -20,6 +20,8 @@ class Found:
     id: str
     score: float
     payload: str
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """What else the search asked the store for."""
 
 
 @dataclass(slots=True)
@@ -33,6 +35,7 @@ class Candidate:
     dense_rank: int | None = None
     lexical_score: float | None = None
     lexical_rank: int | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ Fusion: TypeAlias = ReciprocalRank | Weighted
 def by_vector(found: Sequence[Found]) -> list[Candidate]:
     """Candidates of a search by vector alone."""
     return [
-        Candidate(f.id, f.payload, f.score, dense_score=f.score, dense_rank=rank)
+        Candidate(f.id, f.payload, f.score, dense_score=f.score, dense_rank=rank, columns=f.columns)
         for rank, f in enumerate(found, start=1)
     ]
 
@@ -64,13 +67,13 @@ def by_vector(found: Sequence[Found]) -> list[Candidate]:
 def by_words(found: Sequence[Found]) -> list[Candidate]:
     """Candidates of a search by words alone."""
     return [
-        Candidate(f.id, f.payload, f.score, lexical_score=f.score, lexical_rank=rank)
+        Candidate(f.id, f.payload, f.score, lexical_score=f.score, lexical_rank=rank, columns=f.columns)
         for rank, f in enumerate(found, start=1)
     ]
 
 
-def fuse(dense: Sequence[Found], lexical: Sequence[Found], how: Fusion, limit: int) -> list[Candidate]:
-    """The best `limit` of both lists, each of which is ordered best first."""
+def fuse(dense: Sequence[Found], lexical: Sequence[Found], how: Fusion) -> list[Candidate]:
+    """Both lists, each of which is ordered best first, as one."""
     merged = {candidate.id: candidate for candidate in by_vector(dense)}
     for candidate in by_words(lexical):
         known = merged.setdefault(candidate.id, candidate)
@@ -85,7 +88,7 @@ def fuse(dense: Sequence[Found], lexical: Sequence[Found], how: Fusion, limit: i
             candidate.score = how.dense * _share(candidate.dense_score, best_dense) + how.lexical * _share(
                 candidate.lexical_score, best_lexical
             )
-    return sorted(merged.values(), key=_order)[:limit]
+    return sorted(merged.values(), key=_order)
 
 
 def _order(candidate: Candidate) -> tuple[float, int, str]:

@@ -1,5 +1,8 @@
-"""Index generations: a collection `<index>_<generation>` each, made for one model version, the live one behind the
-alias `<index>` (`items`).
+"""Index generations: a collection `<index>_<generation>` each, made for one model version, and what each is for:
+
+    live       behind the alias `<index>` (`items`)
+    building   behind `<index>__building`: made beside the live one, and not searched
+    previous   behind `<index>__previous`: was live before, and answers the queries of its model
 
 Searches name the collection of the generation they have checked the model version against, never the alias, so a
 swap in between cannot let vectors of two versions meet.
@@ -7,6 +10,7 @@ swap in between cannot let vectors of two versions meet.
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +24,7 @@ from services.vector_retrieval import schema
 from services.vector_retrieval.capabilities import Capabilities
 from services.vector_retrieval.milvus import Connection, MissingCollectionError
 from services.vector_retrieval.settings import VectorRetrievalSettings
-from shared.errors import FailedPreconditionError, UnavailableError
+from shared.errors import FailedPreconditionError, NotFoundError, UnavailableError
 from shared.rpc import deadline
 
 _VERSION_KEY = "aisle.model_version"
@@ -44,6 +48,33 @@ class Generation:
     """Whether it can be searched by words; a store that has learnt BM25 since does not change that."""
 
 
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Which generation is for what."""
+
+    live: Generation | None = None
+    building: Generation | None = None
+    previous: Generation | None = None
+
+    def all(self) -> list[Generation]:
+        """Those that are for something, the live one first."""
+        return [g for g in (self.live, self.building, self.previous) if g is not None]
+
+    def named(self, name: str) -> Generation:
+        """Raises `NotFoundError` where none has that name."""
+        for generation in self.all():
+            if generation.name == name:
+                return generation
+        raise NotFoundError("generation", name)
+
+    def made_by(self, model_version: str) -> Generation | None:
+        """The one to ask with vectors of `model_version`: the previous one where it is that model's, and the live
+        one is not."""
+        if self.live is not None and self.previous is not None and self.live.model_version != model_version:
+            return self.previous if self.previous.model_version == model_version else self.live
+        return self.live
+
+
 class Generations:
     """Finds, makes and loads generations."""
 
@@ -51,28 +82,53 @@ class Generations:
         self._connection = connection
         self._settings = settings
         self._alias = settings.index
-        self._live: Generation | None = None
+        self._building = f"{settings.index}__building"
+        self._previous = f"{settings.index}__previous"
+        self._roles = Roles()
         self._creating = asyncio.Lock()
         self._making: asyncio.Task[None] | None = None
-        self._loading: tuple[Generation, asyncio.Task[None]] | None = None
+        self._loading: dict[Generation, asyncio.Future[None]] = {}
+
+    @property
+    def roles(self) -> Roles:
+        """As last seen."""
+        return self._roles
 
     async def live(self) -> Generation | None:
         """The live generation, as last seen; asks the store where none has been seen yet."""
-        return self._live or await self.refresh()
+        return self._roles.live or await self.refresh()
 
     async def refresh(self) -> Generation | None:
         """The live generation as the store knows it now, loaded; `None` before the first write."""
+        live, building, previous = await asyncio.gather(
+            *(self._behind(alias) for alias in (self._alias, self._building, self._previous))
+        )
+        # A change of roles takes several steps, of which the one that moves the live alias counts.
+        found = Roles(
+            live, building if building != live else None, previous if previous not in {live, building} else None
+        )
+        known = self._roles.all()
+        for generation in found.all():
+            if generation not in known:
+                await self._load(generation)
+        if found != self._roles:
+            self._roles = found
+            _log.info("generations", **{g.name: g.model_version for g in found.all()}, live=live.name if live else "")
+        return live
+
+    async def _behind(self, alias: str) -> Generation | None:
         try:
-            found = _parse(await self._connection.read("describe_collection", self._alias), self._alias)
+            described = await self._connection.read("describe_collection", alias)
         except MissingCollectionError:
-            self._live = None
             return None
-        if found != self._live:
-            await self._load(found)
-        if found != self._live:
-            self._live = found
-            _log.info("generation is live", generation=found.name, model_version=found.model_version)
-        return found
+        return _parse(described, alias, self._alias)
+
+    async def every(self) -> list[Generation]:
+        """All there are, for something or not, the newest first."""
+        own = re.compile(rf"{re.escape(self._alias)}_\d{{14}}_[0-9a-f]{{8}}")
+        names = [n for n in await self._connection.read("list_collections") if own.fullmatch(n)]
+        found = [await self._behind(name) for name in sorted(names, reverse=True)]
+        return [generation for generation in found if generation is not None]
 
     async def ensure(self, model_version: str, dimensions: int, can: Capabilities) -> Generation:
         """The live generation; the first write of a shop makes it, for the model that wrote."""
@@ -81,7 +137,7 @@ class Generations:
             if live is None:
                 # Finished even if the caller gives up, so that the next one finds it done or further on.
                 if self._making is None or self._making.done():
-                    self._making = asyncio.create_task(self._bootstrap(model_version, dimensions, can))
+                    self._making = asyncio.create_task(self._make(self._alias, model_version, dimensions, can))
                 await _wait(
                     self._making, self._settings.write_timeout_s, "the first index is being made; retry shortly"
                 )
@@ -90,8 +146,75 @@ class Generations:
             raise UnavailableError("milvus", "the first index could not be made; retry shortly")
         return live
 
-    async def _bootstrap(self, model_version: str, dimensions: int, can: Capabilities) -> None:
+    async def build(
+        self, model_version: str, dimensions: int, can: Capabilities, hnsw: schema.HnswParams | None = None
+    ) -> Generation:
+        """A new generation in the role of the one being built. Raises `FailedPreconditionError` when there is one
+        already, or no live one to build beside."""
+        async with self._creating:
+            await self.refresh()
+            if self._roles.live is None:
+                raise FailedPreconditionError("nothing is live yet: the first write of a shop makes its generation")
+            if self._roles.building is None:
+                await self._make(self._building, model_version, dimensions, can, hnsw)
+                await self.refresh()
+                if self._roles.building is not None:
+                    return self._roles.building
+        known = self._roles.building
+        raise FailedPreconditionError(
+            f"generation {known.name if known else ''} is being built: promote or drop it first", reason="BUILDING"
+        )
+
+    async def swap(self, target: Generation) -> None:
+        """Makes `target` live, and what was live the previous one."""
+        roles = self._roles
+        live, before = roles.live, roles.previous
+
+        def work(client: MilvusClient) -> None:
+            if live is not None:
+                _point(client, self._previous, live.collection)
+            _point(client, self._alias, target.collection)
+            if target == roles.building:
+                client.drop_alias(self._building)
+            if before is not None and before != target:
+                # Nobody asks it any more; its memory is wanted for the next.
+                client.release_collection(before.collection)
+
+        # Not asked for: the caller's time may be up, and a write must not go where it went before.
+        self._roles = Roles()
+        await self._connection.write(work)
+        self._roles = Roles(target, None if target == roles.building else roles.building, live)
+
+    async def drop(self, target: Generation) -> None:
+        """Deletes `target`, which must not be live."""
+        roles = self._roles
+
+        def work(client: MilvusClient) -> None:
+            if target == roles.building:
+                client.drop_alias(self._building)
+            if target == roles.previous:
+                client.drop_alias(self._previous)
+            client.drop_collection(target.collection)
+
+        self._roles = Roles()
+        await self._connection.write(work)
+        self._loading.pop(target, None)
+        self._roles = Roles(
+            roles.live,
+            None if target == roles.building else roles.building,
+            None if target == roles.previous else roles.previous,
+        )
+
+    async def _make(
+        self,
+        alias: str,
+        model_version: str,
+        dimensions: int,
+        can: Capabilities,
+        hnsw: schema.HnswParams | None = None,
+    ) -> None:
         collection = f"{self._alias}_{_new_name(model_version)}"
+        built = hnsw or schema.HnswParams(self._settings.hnsw_m, self._settings.hnsw_ef_construction)
 
         def work(client: MilvusClient) -> None:
             client.create_collection(
@@ -101,11 +224,11 @@ class Generations:
                 consistency_level="Bounded",
             )
             # Not waited for: an empty index is ready at once, and the wait polls each half second.
-            client.create_index(collection, schema.index_params(self._settings, can), sync=False)
+            client.create_index(collection, schema.index_params(built, can), sync=False)
             # Before it has the alias, so that nobody meets it unloaded.
             client.load_collection(collection)
             try:
-                client.create_alias(collection, self._alias)
+                client.create_alias(collection, alias)
             except MilvusException:
                 # Another replica was first; its generation is the one.
                 with suppress(MilvusException):
@@ -115,14 +238,23 @@ class Generations:
 
     async def _load(self, generation: Generation) -> None:
         """Loads it, which goes on when the caller's time is up, so that the next caller finds it further on."""
-        if self._loading is None or self._loading[0] != generation or self._loading[1].done():
+        loading = self._loading.get(generation)
+        if loading is None or loading.done():
             work = self._connection.write(lambda client: client.load_collection(generation.collection))
-            self._loading = generation, asyncio.ensure_future(work)
+            loading = self._loading[generation] = asyncio.ensure_future(work)
         await _wait(
-            self._loading[1],
+            loading,
             self._settings.search_timeout_s,
             f"generation {generation.name} is being loaded; retry shortly",
         )
+
+
+def _point(client: MilvusClient, alias: str, collection: str) -> None:
+    try:
+        client.create_alias(collection, alias)
+    except MilvusException:
+        # It is there, and moves in one step.
+        client.alter_alias(collection, alias)
 
 
 async def _wait(task: "asyncio.Future[None]", cap_s: float, otherwise: str) -> None:
@@ -140,11 +272,11 @@ def _new_name(model_version: str) -> str:
     return f"{now:%Y%m%d%H%M%S}_{digest}"
 
 
-def _parse(described: Mapping[str, Any], alias: str) -> Generation:
+def _parse(described: Mapping[str, Any], alias: str, index: str) -> Generation:
     collection = str(described["collection_name"])
     properties = described.get("properties") or {}
     model_version = properties.get(_VERSION_KEY)
-    if model_version is None or not collection.startswith(f"{alias}_"):
+    if model_version is None or not collection.startswith(f"{index}_"):
         raise FailedPreconditionError(
             f"the alias {alias!r} belongs to collection {collection!r}, which Aisle did not make; choose another "
             "index or database"
@@ -156,7 +288,7 @@ def _parse(described: Mapping[str, Any], alias: str) -> Generation:
         )
     fields = {field["name"]: field for field in described["fields"]}
     return Generation(
-        name=collection.removeprefix(f"{alias}_"),
+        name=collection.removeprefix(f"{index}_"),
         collection=collection,
         model_version=str(model_version),
         dimensions=int(fields["vector"]["params"]["dim"]),

@@ -110,7 +110,9 @@ class Flusher:
             self._wake.clear()
             while 0 < self._pending < self._rows:
                 try:
-                    await asyncio.wait_for(self._wake.wait(), self._quiet_s)
+                    # Not wait_for, which in Python 3.11 loses a cancellation that comes with the event.
+                    async with asyncio.timeout(self._quiet_s):
+                        await self._wake.wait()
                     self._wake.clear()
                 except TimeoutError:
                     break

@@ -14,6 +14,7 @@ microseconds since 1970, as exact as an item's own.
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,6 @@ from pymilvus.milvus_client.index import IndexParams
 
 from services.vector_retrieval import keys, lexical
 from services.vector_retrieval.capabilities import Capabilities, RowLayout
-from services.vector_retrieval.settings import VectorRetrievalSettings
 from shared.errors import FieldViolation
 from shared.items import MAX_ID_BYTES, MAX_NAME_CHARS, MAX_PAYLOAD_BYTES, Attribute, Item
 
@@ -45,6 +45,7 @@ _MICROSECOND = timedelta(microseconds=1)
 # LIKE reads % and _ as wildcards and \ as an escape, and servers differ in how; the separator splits levels. Each is
 # spelled out, and so is the character that begins a spelling.
 _CATEGORY_ESCAPES = str.maketrans({c: f"~{ord(c):x};" for c in "%_\\~" + _SEPARATOR})
+_CATEGORY_ESCAPE = re.compile("~([0-9a-f]+);")
 _MAX_ESCAPED_CHARS = 4
 
 _OPTIONAL_TEXTS = ("description", "url", "image_url")
@@ -113,14 +114,22 @@ def collection_schema(dimensions: int, can: Capabilities) -> CollectionSchema:
     return schema
 
 
-def index_params(settings: VectorRetrievalSettings, can: Capabilities) -> IndexParams:
+@dataclass(frozen=True, slots=True)
+class HnswParams:
+    """How the graph of a generation is built."""
+
+    m: int
+    ef_construction: int
+
+
+def index_params(hnsw: HnswParams, can: Capabilities) -> IndexParams:
     """The indexes of a generation."""
     params = IndexParams()
     params.add_index(
         "vector",
         index_type="HNSW",
         metric_type="COSINE",
-        params={"M": settings.hnsw_m, "efConstruction": settings.hnsw_ef_construction},
+        params={"M": hnsw.m, "efConstruction": hnsw.ef_construction},
     )
     if can.lexical:
         params.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
@@ -133,6 +142,13 @@ def index_params(settings: VectorRetrievalSettings, can: Capabilities) -> IndexP
 def category_prefix(path: Sequence[str]) -> str:
     """What `category` begins with for every item at or below `path`."""
     return "".join(part.translate(_CATEGORY_ESCAPES) + _SEPARATOR for part in path)
+
+
+def category_path(stored: str) -> tuple[str, ...]:
+    """The path that `category_prefix` spelled."""
+    return tuple(
+        _CATEGORY_ESCAPE.sub(lambda found: chr(int(found[1], 16)), part) for part in stored.split(_SEPARATOR)[:-1]
+    )
 
 
 def micros(at: datetime) -> int:

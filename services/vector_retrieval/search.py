@@ -1,24 +1,28 @@
 """Searching a generation: by vector, by words, or both side by side and fused."""
 
-import asyncio
 import enum
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from services.vector_retrieval import expressions, lexical
+from services.vector_retrieval import expressions
+from services.vector_retrieval import facets as counting
 from services.vector_retrieval.capabilities import Capabilities
 from services.vector_retrieval.filters import Filter
-from services.vector_retrieval.fusion import Candidate, Found, Fusion, ReciprocalRank, by_vector, by_words, fuse
+from services.vector_retrieval.fusion import Candidate, Fusion, ReciprocalRank, by_vector, by_words, fuse
 from services.vector_retrieval.generations import Generation
-from services.vector_retrieval.lite import Gate
-from services.vector_retrieval.milvus import Connection
+from services.vector_retrieval.halves import Ask, Halves, grouping_key, together
 from services.vector_retrieval.schema import Vectors
 from services.vector_retrieval.settings import VectorRetrievalSettings
 from shared.errors import FailedPreconditionError
 
 LEXICAL_UNSUPPORTED = "LEXICAL_UNSUPPORTED"
 """`Answer.degraded`: the words were asked for and the store cannot rank by them."""
+
+
+PREVIOUS_GENERATION = "PREVIOUS_GENERATION"
+"""`Answer.degraded`: the generation before the live one answered, whose model made the vectors."""
+
+DEFAULT_FACET_DEPTH = 100
 
 
 class Mode(enum.Enum):
@@ -55,6 +59,14 @@ class Query:
     fusion: Fusion = field(default_factory=ReciprocalRank)
     exclude_ids: Sequence[str] = ()
     consistency: Consistency = Consistency.BOUNDED
+    offset: int = 0
+    min_score: float | None = None
+    exact: bool = False
+    """Compare every vector, instead of those the index leads to."""
+    one_per_group: bool = False
+    facets: Sequence[counting.Facet] = ()
+    facet_depth: int = DEFAULT_FACET_DEPTH
+    """Candidates that facets count at least, as far as there are so many."""
 
     @property
     def size(self) -> int:
@@ -75,14 +87,15 @@ class Answer:
     generation: str = ""
     model_version: str = ""
     degraded: tuple[str, ...] = ()
+    facets: list[list[counting.Counts]] = field(default_factory=list)
+    """Of each query, the counts of each facet asked for."""
 
 
 class Searcher:
     """Searches generations of one store."""
 
-    def __init__(self, connection: Connection, gate: Gate, settings: VectorRetrievalSettings) -> None:
-        self._connection = connection
-        self._gate = gate
+    def __init__(self, halves: Halves, settings: VectorRetrievalSettings) -> None:
+        self._halves = halves
         self._settings = settings
 
     async def search(self, query: Query, generation: Generation, can: Capabilities, level: str) -> Answer:
@@ -100,78 +113,58 @@ class Searcher:
                     reason=LEXICAL_UNSUPPORTED,
                 )
             texts, degraded = None, (LEXICAL_UNSUPPORTED,)
-        expression = expressions.compile_filter(query.filter, query.exclude_ids, can.row_layout)
-        both = vectors is not None and texts is not None
-        depth = max(query.limit, self._settings.fusion_depth) if both else query.limit
-        options = {"filter": expression, "limit": depth, "consistency_level": level}
-        async with self._gate.reading():
-            if vectors is not None and texts is not None:
-                dense, words = await _side_by_side(
-                    self._by_vector(vectors, generation, options), self._by_words(texts, generation, options)
-                )
-                candidates = [fuse(d, w, query.fusion, query.limit) for d, w in zip(dense, words, strict=True)]
-            elif vectors is not None:
-                candidates = [by_vector(found) for found in await self._by_vector(vectors, generation, options)]
-            else:
-                candidates = [by_words(found) for found in await self._by_words(texts or (), generation, options)]
-        return Answer(candidates, generation.name, generation.model_version, degraded)
-
-    async def _by_vector(self, vectors: Vectors, generation: Generation, options: dict[str, Any]) -> list[list[Found]]:
-        ef = max(self._settings.hnsw_ef, options["limit"])
-        return _found(
-            await self._connection.read(
-                "search",
-                generation.collection,
-                # As bytes: pymilvus packs them without looking at each number.
-                data=[row.tobytes() for row in vectors],
-                anns_field="vector",
-                search_params={"metric_type": "COSINE", "params": {"ef": ef}},
-                output_fields=["payload"],
-                **options,
-            )
+        ask = Ask(
+            generation,
+            can,
+            expression=expressions.compile_filter(query.filter, query.exclude_ids, can.row_layout),
+            depth=self._depth(query, hybrid=vectors is not None and texts is not None),
+            columns=_columns(query),
+            level=level,
+            exact=query.exact,
+            grouped=query.one_per_group,
+        )
+        if vectors is not None and texts is not None:
+            dense, words = await together(self._halves.by_vector(vectors, ask), self._halves.by_words(texts, ask))
+            candidates = [fuse(d, w, query.fusion) for d, w in zip(dense, words, strict=True)]
+        elif vectors is not None:
+            candidates = [by_vector(found) for found in await self._halves.by_vector(vectors, ask)]
+        else:
+            candidates = [by_words(found) for found in await self._halves.by_words(texts or (), ask)]
+        kept = [_kept(found, query) for found in candidates]
+        return Answer(
+            [found[query.offset :][: query.limit] for found in kept],
+            generation.name,
+            generation.model_version,
+            degraded,
+            [_counted(found[: ask.depth], query.facets) for found in kept],
         )
 
-    async def _by_words(
-        self, texts: Sequence[str], generation: Generation, options: dict[str, Any]
-    ) -> list[list[Found]]:
-        analysed = [lexical.query_text(text) for text in texts]
-        # The store refuses an empty text; one without words finds nothing.
-        asked = [text for text in analysed if text]
-        if not asked:
-            return [[] for _ in texts]
-        found = iter(
-            _found_by_words(
-                await self._connection.read(
-                    "search",
-                    generation.collection,
-                    data=asked,
-                    anns_field="sparse",
-                    search_params={"metric_type": "BM25"},
-                    output_fields=["payload"],
-                    **options,
-                )
-            )
-        )
-        return [next(found) if text else [] for text in analysed]
+    def _depth(self, query: Query, *, hybrid: bool) -> int:
+        depth = query.offset + query.limit
+        if hybrid:
+            depth = max(depth, self._settings.fusion_depth)
+        return max(depth, query.facet_depth) if query.facets else depth
 
 
-def _found(result: Any) -> list[list[Found]]:
-    return [[Found(hit["id"], hit["distance"], hit["entity"]["payload"]) for hit in hits] for hits in result]
+def _columns(query: Query) -> list[str]:
+    wanted = ["payload", *(["group_id"] if query.one_per_group else ())]
+    for facet in query.facets:
+        wanted.extend(counting.COLUMNS[facet.field])
+    return list(dict.fromkeys(wanted))
 
 
-def _found_by_words(result: Any) -> list[list[Found]]:
-    # Milvus Lite returns BM25 scores, which are never below zero, as negative distances.
-    return [[Found(hit["id"], abs(hit["distance"]), hit["entity"]["payload"]) for hit in hits] for hits in result]
+def _kept(candidates: Sequence[Candidate], query: Query) -> list[Candidate]:
+    """Those that score enough, and of each group the best one alone where that was asked."""
+    least = query.min_score
+    kept = [c for c in candidates if least is None or c.score >= least]
+    if not query.one_per_group:
+        return kept
+    first: dict[tuple[str, str], Candidate] = {}
+    for candidate in kept:
+        first.setdefault(grouping_key(candidate.id, candidate.columns), candidate)
+    return list(first.values())
 
 
-async def _side_by_side(
-    first: Coroutine[Any, Any, list[list[Found]]], second: Coroutine[Any, Any, list[list[Found]]]
-) -> tuple[list[list[Found]], list[list[Found]]]:
-    """Both results; when one fails, the other is not left running."""
-    tasks = asyncio.ensure_future(first), asyncio.ensure_future(second)
-    try:
-        one, other = await asyncio.gather(*tasks)
-        return one, other
-    finally:
-        for task in tasks:
-            task.cancel()
+def _counted(candidates: Sequence[Candidate], wanted: Sequence[counting.Facet]) -> list[counting.Counts]:
+    rows = [candidate.columns for candidate in candidates]
+    return [counting.count(rows, facet) for facet in wanted]

@@ -79,6 +79,12 @@ class VectorRetrievalSettings(ServiceSettings):
         "from more than its own length.",
     )
 
+    cut_over_hold_s: Seconds = Field(
+        5.0,
+        description="Most seconds that writes wait while a re-index loads its last items, so that a shop which never "
+        "stops writing can change its model. Shorter than callers' deadlines for writes.",
+    )
+
     lite_flush_rows: int = Field(
         2000,
         ge=1,

@@ -1,11 +1,9 @@
 """Items and their vectors, kept and searched. What the service promises is kept here, alike on every home."""
 
-import asyncio
-import contextlib
-import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,25 +12,29 @@ from pymilvus import MilvusClient
 
 from services.vector_retrieval import expressions, schema
 from services.vector_retrieval.capabilities import Capabilities, probe
-from services.vector_retrieval.generations import Generation, Generations
+from services.vector_retrieval.generations import Generation, Generations, Roles
+from services.vector_retrieval.halves import Halves
+from services.vector_retrieval.lifecycle import Lifecycle
 from services.vector_retrieval.lite import EmbeddedServer, Flusher, Gate, OpenGate
 from services.vector_retrieval.milvus import Connection, MissingCollectionError
+from services.vector_retrieval.scan import Scanner
 from services.vector_retrieval.schema import Row, Vectors
-from services.vector_retrieval.search import Answer, Consistency, Query, Searcher
+from services.vector_retrieval.search import PREVIOUS_GENERATION, Answer, Consistency, Query, Searcher
 from services.vector_retrieval.settings import VectorRetrievalSettings
+from services.vector_retrieval.writes import Same, Writer, written
 from shared.errors import (
     AisleError,
-    DeadlineError,
     FieldViolation,
     InvalidArgumentError,
+    NotFoundError,
     UnavailableError,
     VersionMismatchError,
 )
-from shared.rpc import deadline
 
 _log = structlog.get_logger()
 
-_LOCK_STRIPES = 256
+_MOST_PAGES = 20
+"""Looked through for one page of what another generation lacks: a call ends in time though little is missing."""
 
 _SESSION_S = 10.0
 """How long after a write of this process a session read is strong: beyond what a bounded read may lag (5 s)."""
@@ -58,6 +60,20 @@ class Status:
     capabilities: Capabilities
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Items in the order of their ids, and the id after which the next page begins: empty after the last."""
+
+    payloads: list[bytes] = field(default_factory=list)
+    after: str = ""
+    looked_at: int = 0
+
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, Any]], after: str, looked_at: int) -> "Page":
+        """A page of rows that have a payload."""
+        return cls([schema.payload_of(row["payload"]) for row in rows], after, looked_at)
+
+
 class Store:
     """The index at `settings.uri`."""
 
@@ -67,14 +83,25 @@ class Store:
         self._connection = Connection(uri, settings)
         self._generations = Generations(self._connection, settings)
         self._gate = Gate() if embedded is not None else OpenGate()
-        self._searcher = Searcher(self._connection, self._gate, settings)
-        self._stripes = [asyncio.Lock() for _ in range(_LOCK_STRIPES)]
+        self._scanner = Scanner(self._connection, self._gate)
+        halves = Halves(self._connection, self._gate, self._scanner, settings)
+        self._searcher = Searcher(halves, settings)
+        self._writer = Writer(self._connection, self._gate, self._generations, settings)
+        self.lifecycle = Lifecycle(self._generations, self._writer, self._scanner, halves, self._gate)
         self._can: Capabilities | None = None
-        self._wrote_at = -math.inf
-        self._running: set[asyncio.Task[Any]] = set()
         self._flusher: Flusher | None = None
         if embedded is not None:
             self._flusher = Flusher(self.flush, settings.lite_flush_rows, settings.lite_flush_quiet_s)
+
+    @property
+    def roles(self) -> Roles:
+        """What generations are for, as last seen."""
+        return self._generations.roles
+
+    @property
+    def hnsw(self) -> schema.HnswParams:
+        """How graphs are built where nobody says."""
+        return schema.HnswParams(self._settings.hnsw_m, self._settings.hnsw_ef_construction)
 
     @classmethod
     async def open(cls, settings: VectorRetrievalSettings) -> "Store":
@@ -96,8 +123,7 @@ class Store:
 
     async def close(self) -> None:
         """Lets writes that have begun end, and disconnects."""
-        if self._running:
-            await asyncio.wait(self._running)
+        await self._writer.close()
         if self._flusher is not None:
             await self._flusher.close()
         await self._connection.close()
@@ -129,15 +155,7 @@ class Store:
         live = await self._generations.refresh()
         if live is None:
             return Status(None, 0, can)
-        async with self._gate.reading():
-            counted = await self._connection.read(
-                "query",
-                live.collection,
-                filter="",
-                output_fields=["count(*)"],
-                consistency_level=self._level(Consistency.SESSION),
-            )
-        return Status(live, int(counted[0]["count(*)"]), can)
+        return Status(live, await self._scanner.count(live, "", self._level(Consistency.SESSION)), can)
 
     async def upsert(self, rows: Sequence[Row], model_version: str) -> dict[int, list[FieldViolation]]:
         """Writes `rows`, whose vectors `model_version` made; returns what is wrong with those refused, by position.
@@ -146,51 +164,93 @@ class Store:
         last. Every other row is durable on return. Raises `VersionMismatchError` when the index is another model's,
         `InvalidArgumentError` when the vectors have another length.
         """
-        refused = {i: found for i, row in enumerate(rows) if (found := list(schema.violations(row)))}
-        latest: dict[str, Row] = {}
-        for index, row in enumerate(rows):
-            known = latest.get(row.item.id)
-            if index not in refused and (known is None or _written(known) <= _written(row)):
-                latest[row.item.id] = row
+        refused, latest = _latest(rows)
         if not latest:
             return refused
-        written = await self._upsert(latest, model_version)
-        if self._flusher is not None:
-            self._flusher.wrote(written)
-        return refused
-
-    async def _upsert(self, rows: Mapping[str, Row], model_version: str) -> int:
+        await self._writer.unheld()
         can = await self.capabilities()
-        dimensions = next(iter(rows.values())).vector.shape[0]
+        dimensions = next(iter(latest.values())).vector.shape[0]
 
         async def into(generation: Generation) -> int:
             _check_made_by(generation, model_version, dimensions)
-
-            def work(client: MilvusClient) -> int:
-                stored = _read_columns(client, generation, rows, "updated_at")
-                newer = [r for r in rows.values() if _written(r) >= stored.get(r.item.id, _written(r))]
-                if newer:
-                    client.upsert(generation.collection, [schema.to_store(r, can) for r in newer], retry_times=0)
-                return len(newer)
-
-            return await self._write(rows, work)
+            return await self._writer.upsert(latest, generation, can)
 
         written = await self._on_live(into, lambda: self._generations.ensure(model_version, dimensions, can))
-        return written or 0
+        if self._flusher is not None:
+            self._flusher.wrote(written or 0)
+        return refused
+
+    async def load(
+        self, rows: Sequence[Row], model_version: str, name: str, same: Same
+    ) -> tuple[dict[int, list[FieldViolation]], int]:
+        """Writes `rows` to the generation `name`, as far as the live one (for the live one: the previous) still has
+        them as they are; `same` compares payloads. Returns what is wrong with those refused, and how many were
+        changed or deleted since. Raises as `upsert` does, and `NotFoundError`."""
+        refused, latest = _latest(rows)
+        if not latest:
+            return refused, 0
+        can = await self.capabilities()
+        roles = await self._roles_with(name)
+        target = roles.named(name)
+        _check_made_by(target, model_version, next(iter(latest.values())).vector.shape[0])
+        source = roles.previous if target == roles.live else roles.live
+        try:
+            outdated = await self._writer.load(latest, target, source, can, same)
+        except MissingCollectionError:
+            raise NotFoundError("generation", name) from None
+        if self._flusher is not None:
+            self._flusher.wrote(len(latest) - outdated)
+        return refused, outdated
 
     async def delete(self, ids: Sequence[str]) -> int:
         """Removes the items that are there, and returns how many were."""
+        return await self._on_live(lambda live: self._writer.delete(ids, live), self._generations.live) or 0
 
-        async def out_of(generation: Generation) -> int:
-            def work(client: MilvusClient) -> int:
-                stored = _read_columns(client, generation, ids, "updated_at")
-                if stored:
-                    client.delete(generation.collection, ids=list(stored), retry_times=0)
-                return len(stored)
+    async def list_items(self, name: str, missing_from: str, size: int, after: str) -> Page:
+        """Up to `size` items of the generation `name` (empty: the live one) that follow `after`; those only that
+        `missing_from`, if not empty, lacks. Raises `NotFoundError`."""
+        can = await self.capabilities()
+        roles = await self._roles_with(name, missing_from)
+        source = roles.named(name) if name else roles.live
+        if source is None:
+            return Page()
+        target = roles.named(missing_from) if missing_from else None
+        suspects = self.lifecycle.suspects(target) if target is not None and source == roles.live else None
+        if not after and suspects is None:
+            # The pages never wait after that: what is written since is found by the next look.
+            await self.lifecycle.settle(*(g for g in (source, target) if g is not None))
+        if target is None:
+            rows = await self._scanner.page(source, can, "", ["payload"], Consistency.BOUNDED, after, size)
+            return Page.of(rows, rows[-1]["id"] if len(rows) == size else "", len(rows))
+        return await self._lacking(source, target, can, size, after, suspects)
 
-            return await self._write(ids, work)
-
-        return await self._on_live(out_of, self._generations.live) or 0
+    async def _lacking(
+        self,
+        source: Generation,
+        target: Generation,
+        can: Capabilities,
+        size: int,
+        after: str,
+        suspects: Sequence[str] | None,
+    ) -> Page:
+        """Looks at all items of `source`, or at `suspects` alone where it is known that no others can be lacking."""
+        level, looked_at, rows = Consistency.BOUNDED, 0, list[Mapping[str, Any]]()
+        for _ in range(_MOST_PAGES):
+            if suspects is None:
+                looked = await self._scanner.page(source, can, "", ["updated_at"], level, after, size)
+                after = looked[-1]["id"] if len(looked) == size else ""
+            else:
+                ids = [i for i in suspects if i > after][:size]
+                looked = list((await self._scanner.rows(source, ids, ["updated_at"], Consistency.STRONG)).values())
+                after = ids[-1] if len(ids) == size else ""
+            looked_at += len(looked)
+            times = {row["id"]: row["updated_at"] for row in looked}
+            lacking = await self.lifecycle.lacking_of(target, times, level)
+            found = await self._scanner.rows(source, lacking, ["payload"], level)
+            rows = [found[i] for i in sorted(found)]
+            if rows or not after:
+                break
+        return Page.of(rows, after, looked_at)
 
     async def get(
         self, ids: Sequence[str], *, vectors: bool = False, consistency: Consistency = Consistency.SESSION
@@ -220,12 +280,19 @@ class Store:
         """The best candidates for each query of the batch; none before the first write."""
         can = await self.capabilities()
 
+        async def find() -> Generation | None:
+            live = await self._generations.live()
+            return self._generations.roles.made_by(query.model_version) if query.uses_vectors else live
+
         async def within(generation: Generation) -> Answer:
             if query.vectors is not None and query.uses_vectors:
                 _check_made_by(generation, query.model_version, query.vectors.shape[1])
-            return await self._searcher.search(query, generation, can, self._level(query.consistency))
+            answer = await self._searcher.search(query, generation, can, self._level(query.consistency))
+            if generation == self._generations.roles.previous:
+                answer = replace(answer, degraded=(*answer.degraded, PREVIOUS_GENERATION))
+            return answer
 
-        found = await self._on_live(within, self._generations.live)
+        found = await self._on_live(within, find)
         return found or Answer([[] for _ in range(query.size)])
 
     async def _on_live(
@@ -242,9 +309,10 @@ class Store:
         try:
             return await work(known)
         except (MissingCollectionError, VersionMismatchError) as error:
-            if await self._generations.refresh() == known and isinstance(error, VersionMismatchError):
+            await self._generations.refresh()
+            live = await find()
+            if live == known and isinstance(error, VersionMismatchError):
                 raise
-        live = await find()
         if live is None:
             return None
         try:
@@ -252,71 +320,57 @@ class Store:
         except MissingCollectionError:
             raise UnavailableError("milvus", "the index is being replaced; retry shortly") from None
 
-    async def _write(self, ids: Iterable[str], work: Callable[[MilvusClient], int]) -> int:
-        """Runs `work` while nobody else writes these ids. Goes on when the caller's time is up: see `Gate`."""
-        timeout_s = deadline.timeout_s(self._settings.write_timeout_s)
-
-        async def run() -> int:
-            async with self._locked(ids), self._gate.writing():
-                try:
-                    return await self._connection.write(work)
-                finally:
-                    self._wrote_at = time.monotonic()
-
-        try:
-            return await asyncio.wait_for(asyncio.shield(self._start(run())), timeout_s)
-        except TimeoutError:
-            raise DeadlineError("the store did not confirm the write in time; it may yet be done") from None
-
     def _level(self, consistency: Consistency) -> str:
         if consistency is not Consistency.SESSION:
             return consistency
-        recent = time.monotonic() - self._wrote_at < _SESSION_S
+        recent = time.monotonic() - self._writer.wrote_at < _SESSION_S
         return Consistency.STRONG if recent else Consistency.BOUNDED
 
-    def _start(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
-        task = asyncio.create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-        return task
+    async def create_generation(
+        self, model_version: str, dimensions: int, hnsw: schema.HnswParams | None
+    ) -> Generation:
+        """A new generation beside the live one. Raises `FailedPreconditionError` when one is being built already."""
+        can = await self.capabilities()
+        async with self._gate.writing():
+            return await self._generations.build(model_version, dimensions, can, hnsw)
 
-    def _ended(self, task: "asyncio.Task[Any]") -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            # Asked for, so that asyncio does not report an error whose caller has left.
-            task.exception()
+    async def list_generations(self) -> tuple[list[tuple[Generation, int]], Roles]:
+        """All generations, the newest first, with their items (0 for those that nobody uses), and what they are for."""
+        await self._generations.refresh()
+        roles = self._generations.roles
+        return [
+            (g, await self._scanner.count(g, "", self._level(Consistency.SESSION)) if g in roles.all() else 0)
+            for g in await self._generations.every()
+        ], roles
 
-    @contextlib.asynccontextmanager
-    async def _locked(self, ids: Iterable[str]) -> AsyncIterator[None]:
-        """Held so that reading `updated_at` and writing are one step for this process. In a fixed order, so that
-        two batches cannot wait for each other."""
-        async with contextlib.AsyncExitStack() as stack:
-            for stripe in sorted({hash(i) % _LOCK_STRIPES for i in ids}):
-                await stack.enter_async_context(self._stripes[stripe])
-            yield
+    async def _roles_with(self, *names: str) -> Roles:
+        """What generations are for, asked anew where one of `names` is not known: another replica may have made it."""
+        known = {g.name for g in self._generations.roles.all()}
+        if not known.issuperset(name for name in names if name) or not known:
+            await self._generations.refresh()
+        return self._generations.roles
 
     async def flush(self) -> None:
         """Moves new rows into indexed segments. Durable they were before; this makes searching them fast."""
-        live = await self._generations.live()
-        if live is not None:
+        await self._generations.live()
+        for generation in self._generations.roles.all():
             async with self._gate.writing():
-                await self._connection.write(lambda client: client.flush(live.collection, retry_times=0))
+                await self._connection.write(partial(_flush, generation.collection))
 
 
-def _written(row: Row) -> int:
-    return schema.micros(schema.updated_at(row.item))
+def _flush(collection: str, client: MilvusClient) -> None:
+    client.flush(collection, retry_times=0)
 
 
-def _read_columns(client: MilvusClient, generation: Generation, ids: Iterable[str], column: str) -> dict[str, Any]:
-    """The column of the items that are there, by id, as of now and not of a moment ago."""
-    found = client.query(
-        generation.collection,
-        filter=expressions.ids_in(ids),
-        output_fields=["id", column],
-        consistency_level="Strong",
-        retry_times=0,
-    )
-    return {row["id"]: row[column] for row in found}
+def _latest(rows: Sequence[Row]) -> tuple[dict[int, list[FieldViolation]], dict[str, Row]]:
+    """What is wrong with the rows that cannot be stored, by position, and of the others the latest of each item."""
+    refused = {i: found for i, row in enumerate(rows) if (found := list(schema.violations(row)))}
+    latest: dict[str, Row] = {}
+    for index, row in enumerate(rows):
+        known = latest.get(row.item.id)
+        if index not in refused and (known is None or written(known) <= written(row)):
+            latest[row.item.id] = row
+    return refused, latest
 
 
 def _check_made_by(generation: Generation, model_version: str, dimensions: int) -> None:

@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from math import isfinite
 
 from aisle.catalog.v1 import filter_pb2, item_pb2
 from aisle.common.v1 import row_error_pb2
 from aisle.retrieval.v1 import vector_retrieval_pb2 as pb
 
-from services.vector_retrieval import filters, fusion
+from services.vector_retrieval import filters, fusion, wire_facets
+from services.vector_retrieval.capabilities import Capabilities
+from services.vector_retrieval.facets import Facet
 from services.vector_retrieval.filters import Filter
 from services.vector_retrieval.schema import Row, Vectors, payload_of
-from services.vector_retrieval.search import Answer, Consistency, Mode, Query
+from services.vector_retrieval.search import DEFAULT_FACET_DEPTH, Answer, Consistency, Mode, Query
 from services.vector_retrieval.store import Status
 from shared.errors import FieldViolation, InvalidArgumentError
 from shared.items import violations as item_violations
@@ -21,6 +24,7 @@ from shared.rpc.items import item_from_proto
 MAX_ROWS = 1_000
 MAX_QUERIES = 64
 MAX_LIMIT = 1_000
+MAX_OFFSET = 1_000
 MAX_EXCLUDED = 1_000
 
 _MODES = {
@@ -29,6 +33,7 @@ _MODES = {
     pb.SEARCH_MODE_LEXICAL: Mode.LEXICAL,
     pb.SEARCH_MODE_HYBRID: Mode.HYBRID,
 }
+_CONSISTENCY_NAMES = (pb.CONSISTENCY_BOUNDED, pb.CONSISTENCY_SESSION, pb.CONSISTENCY_STRONG)
 _CONSISTENCIES: dict[int, Consistency] = {
     pb.CONSISTENCY_BOUNDED: Consistency.BOUNDED,
     pb.CONSISTENCY_SESSION: Consistency.SESSION,
@@ -84,6 +89,11 @@ def _row(item_pb: item_pb2.Item, vector: Vectors, now: datetime) -> Row | Sequen
     return Row(item, vector, item_pb.SerializeToString())
 
 
+def same_item(one: bytes, other: bytes) -> bool:
+    """Whether two payloads are the same item: equal ones may have been written in another order."""
+    return one == other or item_pb2.Item.FromString(one) == item_pb2.Item.FromString(other)
+
+
 def row_error(position: int, item_id: str, broken: Sequence[FieldViolation]) -> row_error_pb2.RowError:
     """Why the row at `position` was refused: the first rule it breaks gives the field, the message names all."""
     return row_error_pb2.RowError(
@@ -134,6 +144,7 @@ def query_from_proto(request: pb.SearchRequest) -> Query:
         condition = filter_from_proto(request.filter)
         found.extend(filters.violations(condition))
     fused = _fusion_from_proto(request.fusion, found)
+    wanted = wire_facets.facets_from_proto(request, found)
     if found or mode is None:
         raise InvalidArgumentError(found)
     return Query(
@@ -146,6 +157,12 @@ def query_from_proto(request: pb.SearchRequest) -> Query:
         fusion=fused,
         exclude_ids=list(request.exclude_ids),
         consistency=consistency,
+        offset=request.offset,
+        min_score=request.min_score if request.HasField("min_score") else None,
+        exact=request.exact,
+        one_per_group=request.one_per_group,
+        facets=wanted,
+        facet_depth=request.facet_depth or DEFAULT_FACET_DEPTH,
     )
 
 
@@ -163,6 +180,10 @@ def _size_violations(
         found.append(FieldViolation("texts", f"has {len(texts)} entries for {len(vectors)} embeddings"))
     if not 1 <= request.limit <= MAX_LIMIT:
         found.append(FieldViolation("limit", f"must be between 1 and {MAX_LIMIT:,}"))
+    if request.offset > MAX_OFFSET:
+        found.append(FieldViolation("offset", f"must be at most {MAX_OFFSET:,}"))
+    if request.HasField("min_score") and not isfinite(request.min_score):
+        found.append(FieldViolation("min_score", "must be a finite number"))
     if len(request.exclude_ids) > MAX_EXCLUDED:
         found.append(FieldViolation("exclude_ids", f"must have at most {MAX_EXCLUDED:,} entries"))
     return found
@@ -238,13 +259,14 @@ def _time_from_proto(request: filter_pb2.TimeCondition, at: str) -> filters.Time
     return filters.Time(request.field, bounds.get("since"), bounds.get("before"))
 
 
-def answer_to_proto(answer: Answer) -> pb.SearchResponse:
-    """The wire's form of an answer."""
+def answer_to_proto(answer: Answer, asked: Sequence[Facet] = ()) -> pb.SearchResponse:
+    """The wire's form of an answer to a query with the facets `asked`."""
     response = pb.SearchResponse(
         generation=answer.generation, model_version=answer.model_version, degraded=answer.degraded
     )
-    for candidates in answer.candidates:
-        hits = response.candidates.add().hits
+    for index, candidates in enumerate(answer.candidates):
+        listed = response.candidates.add()
+        hits = listed.hits
         for candidate in candidates:
             hit = hits.add(
                 score=candidate.score,
@@ -254,6 +276,8 @@ def answer_to_proto(answer: Answer) -> pb.SearchResponse:
                 lexical_rank=candidate.lexical_rank,
             )
             hit.item.ParseFromString(payload_of(candidate.payload))
+        if asked:
+            listed.facets.extend(wire_facets.facets_to_proto(asked, answer.facets[index] if answer.facets else None))
     return response
 
 
@@ -266,5 +290,18 @@ def status_to_proto(status: Status) -> pb.GetStatusResponse:
         model_version=live.model_version if live else "",
         dimensions=live.dimensions if live else 0,
         items=status.items,
-        capabilities=pb.Capabilities(home=can.home, version=can.version, lexical=live.lexical if live else can.lexical),
+        capabilities=_capabilities_to_proto(can, lexical=live.lexical if live else can.lexical),
+    )
+
+
+def _capabilities_to_proto(can: Capabilities, *, lexical: bool) -> pb.Capabilities:
+    return pb.Capabilities(
+        home=can.home,
+        version=can.version,
+        lexical=lexical,
+        hybrid=lexical,
+        group_by=True,
+        nullable=can.nullable,
+        consistencies=list(_CONSISTENCY_NAMES) if can.shared else [pb.CONSISTENCY_STRONG],
+        shared=can.shared,
     )

@@ -12,6 +12,7 @@ from services.vector_retrieval.servicer import VectorRetrievalServicer
 from services.vector_retrieval.settings import VectorRetrievalSettings
 from services.vector_retrieval.store import Store
 from tests.integration.vector_retrieval.servers import MilvusServer, installed
+from tests.integration.vector_retrieval.shop import Shop
 
 HOMES = ["lite", pytest.param("server", marks=pytest.mark.milvus_server)]
 
@@ -65,3 +66,14 @@ async def empty_store(home: str, settings: VectorRetrievalSettings, tmp_path: Pa
 @pytest.fixture(scope="module")
 def servicer(store: Store) -> VectorRetrievalServicer:
     return VectorRetrievalServicer(store)
+
+
+@pytest.fixture
+def shop(servicer: VectorRetrievalServicer) -> Shop:
+    return Shop(servicer)
+
+
+@pytest.fixture
+def can_rank_by_words(home: str) -> None:
+    if home == "server":
+        pytest.skip("Milvus 2.3 has no BM25")

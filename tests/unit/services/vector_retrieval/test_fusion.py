@@ -18,7 +18,7 @@ def ids(candidates: list[Candidate]) -> list[str]:
 
 
 def test_reciprocal_rank() -> None:
-    fused = fuse(DENSE, WORDS, ReciprocalRank(60), 10)
+    fused = fuse(DENSE, WORDS, ReciprocalRank(60))
     assert ids(fused) == ["c", "a", "b", "d"]
     first = fused[0]
     assert first.score == pytest.approx(1 / 63 + 1 / 61)
@@ -29,12 +29,12 @@ def test_reciprocal_rank() -> None:
 
 
 def test_a_small_k_trusts_the_first_ranks_more() -> None:
-    assert ids(fuse(DENSE, WORDS, ReciprocalRank(1), 10))[0] == "c"
-    assert fuse(DENSE, [], ReciprocalRank(1), 1)[0].score == pytest.approx(0.5)
+    assert ids(fuse(DENSE, WORDS, ReciprocalRank(1)))[0] == "c"
+    assert fuse(DENSE, [], ReciprocalRank(1))[0].score == pytest.approx(0.5)
 
 
 def test_weighted() -> None:
-    fused = fuse(DENSE, WORDS, Weighted(dense=0.5, lexical=0.5), 10)
+    fused = fuse(DENSE, WORDS, Weighted(dense=0.5, lexical=0.5))
     assert [(c.id, pytest.approx(c.score)) for c in fused] == [
         ("c", 0.5 * 0.3 / 0.9 + 0.5),
         ("a", 0.5),
@@ -44,18 +44,17 @@ def test_weighted() -> None:
 
 
 def test_a_half_without_a_positive_score_adds_nothing() -> None:
-    fused = fuse(found(("a", -0.1), ("b", -0.2)), WORDS, Weighted(1, 1), 10)
+    fused = fuse(found(("a", -0.1), ("b", -0.2)), WORDS, Weighted(1, 1))
     assert {c.id: c.score for c in fused} == {"c": 1.0, "d": 0.5, "a": 0.0, "b": 0.0}
 
 
 def test_ties_go_to_the_better_rank_then_to_the_smaller_id() -> None:
-    assert ids(fuse(found(("b", 1.0)), found(("a", 1.0)), ReciprocalRank(), 10)) == ["a", "b"]
-    assert ids(fuse(found(("z", 1.0), ("a", 1.0)), [], Weighted(1, 0), 10)) == ["z", "a"]
+    assert ids(fuse(found(("b", 1.0)), found(("a", 1.0)), ReciprocalRank())) == ["a", "b"]
+    assert ids(fuse(found(("z", 1.0), ("a", 1.0)), [], Weighted(1, 0))) == ["z", "a"]
 
 
-def test_limit() -> None:
-    assert len(fuse(DENSE, WORDS, ReciprocalRank(), 2)) == 2
-    assert fuse([], [], ReciprocalRank(), 2) == []
+def test_nothing_makes_nothing() -> None:
+    assert fuse([], [], ReciprocalRank()) == []
 
 
 def test_one_half_alone_keeps_its_scores() -> None:
@@ -70,7 +69,7 @@ halves = st.lists(st.sampled_from("abcdefgh"), unique=True).map(
 
 @given(halves, halves, st.sampled_from([ReciprocalRank(), ReciprocalRank(1), Weighted(0.3, 0.7)]))
 def test_every_item_once_and_best_first(dense: list[Found], words: list[Found], how: ReciprocalRank | Weighted) -> None:
-    fused = fuse(dense, words, how, 100)
+    fused = fuse(dense, words, how)
     assert sorted(ids(fused)) == sorted({f.id for f in (*dense, *words)})
     assert [c.score for c in fused] == sorted((c.score for c in fused), reverse=True)
-    assert fused == fuse(dense, words, how, 100)
+    assert fused == fuse(dense, words, how)

@@ -79,6 +79,38 @@ CONSISTENCY_STRONG: Consistency.ValueType  # 3
 """All. Waits for the store's next tick: about 0.2 s on a server."""
 Global___Consistency: _TypeAlias = Consistency  # noqa: Y015
 
+class _GenerationState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GenerationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GenerationState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GENERATION_STATE_UNSPECIFIED: _GenerationState.ValueType  # 0
+    """Not said."""
+    GENERATION_STATE_BUILDING: _GenerationState.ValueType  # 1
+    """Being loaded; gets deletes, and forgets items that are written, until they are loaded anew."""
+    GENERATION_STATE_LIVE: _GenerationState.ValueType  # 2
+    """Answers, and takes writes."""
+    GENERATION_STATE_PREVIOUS: _GenerationState.ValueType  # 3
+    """Was live before; answers queries of its model, and follows writes of the items it has."""
+    GENERATION_STATE_UNUSED: _GenerationState.ValueType  # 4
+    """Left over."""
+
+class GenerationState(_GenerationState, metaclass=_GenerationStateEnumTypeWrapper):
+    """What a generation is for."""
+
+GENERATION_STATE_UNSPECIFIED: GenerationState.ValueType  # 0
+"""Not said."""
+GENERATION_STATE_BUILDING: GenerationState.ValueType  # 1
+"""Being loaded; gets deletes, and forgets items that are written, until they are loaded anew."""
+GENERATION_STATE_LIVE: GenerationState.ValueType  # 2
+"""Answers, and takes writes."""
+GENERATION_STATE_PREVIOUS: GenerationState.ValueType  # 3
+"""Was live before; answers queries of its model, and follows writes of the items it has."""
+GENERATION_STATE_UNUSED: GenerationState.ValueType  # 4
+"""Left over."""
+Global___GenerationState: _TypeAlias = GenerationState  # noqa: Y015
+
 @_typing.final
 class UpsertItemsRequest(_message.Message):
     """Adds or replaces items."""
@@ -87,6 +119,12 @@ class UpsertItemsRequest(_message.Message):
 
     ITEMS_FIELD_NUMBER: _builtins.int
     EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.str
+    """The generation to load; empty for the writes of a shop, which go to the live one. A load brings items as
+    `ListItems` gave them, encoded by that generation's model. Each is written only if it is still what the live
+    generation holds (the previous one, when the live one is loaded), so that a load cannot undo a newer write.
+    """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_item_pb2.Item]:
         """1 to 1,000."""
@@ -100,10 +138,11 @@ class UpsertItemsRequest(_message.Message):
         *,
         items: _abc.Iterable[_item_pb2.Item] | None = ...,
         embeddings: _embeddings_pb2.Embeddings | None = ...,
+        generation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "generation", b"generation", "items", b"items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -117,8 +156,11 @@ class UpsertItemsResponse(_message.Message):
 
     ACCEPTED_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
+    OUTDATED_FIELD_NUMBER: _builtins.int
     accepted: _builtins.int
     """Rows now in the index: written by this call, or already there with a later `updated_at`."""
+    outdated: _builtins.int
+    """Of `accepted`, the rows of a load that were changed or deleted since they were listed, and so not written."""
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[_row_error_pb2.RowError]:
         """Rows refused, each with its reason."""
@@ -128,10 +170,11 @@ class UpsertItemsResponse(_message.Message):
         *,
         accepted: _builtins.int = ...,
         errors: _abc.Iterable[_row_error_pb2.RowError] | None = ...,
+        outdated: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "errors", b"errors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "errors", b"errors", "outdated", b"outdated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -261,12 +304,32 @@ class SearchRequest(_message.Message):
     FUSION_FIELD_NUMBER: _builtins.int
     EXCLUDE_IDS_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    MIN_SCORE_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
+    ONE_PER_GROUP_FIELD_NUMBER: _builtins.int
+    FACETS_FIELD_NUMBER: _builtins.int
+    FACET_DEPTH_FIELD_NUMBER: _builtins.int
     mode: Global___SearchMode.ValueType
     """How."""
     limit: _builtins.int
     """Hits per query, 1 to 1,000."""
     consistency: Global___Consistency.ValueType
     """Which writes the answer must show; BOUNDED when not said."""
+    offset: _builtins.int
+    """Hits passed over before the first one returned, at most 1,000. Pages of one search are cut from one order as long
+    as nobody writes; past the depth to which halves are fused, a hybrid order may change with the page.
+    """
+    min_score: _builtins.float
+    """Hits whose `score` is below are left out: cosine similarity, BM25 or the fused score, as the mode has it."""
+    exact: _builtins.bool
+    """Whether each vector that meets the filter is compared, instead of those the index leads to. Takes time in
+    proportion to their number: a yardstick and a last resort, not a way to serve shoppers.
+    """
+    one_per_group: _builtins.bool
+    """Whether items of one `group_id` share one hit, their best. Items without a group stand alone."""
+    facet_depth: _builtins.int
+    """Candidates that facets count, best first, at most 1,000; 0 means 100. Never fewer than `offset` + `limit`."""
     @_builtins.property
     def embeddings(self) -> _embeddings_pb2.Embeddings:
         """For the dense half."""
@@ -287,6 +350,10 @@ class SearchRequest(_message.Message):
     def exclude_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Items never returned (the item itself in "similar items"). At most 1,000."""
 
+    @_builtins.property
+    def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___FacetRequest]:
+        """What is counted over the candidates, at most 8."""
+
     def __init__(
         self,
         *,
@@ -298,14 +365,56 @@ class SearchRequest(_message.Message):
         fusion: Global___Fusion | None = ...,
         exclude_ids: _abc.Iterable[_builtins.str] | None = ...,
         consistency: Global___Consistency.ValueType = ...,
+        offset: _builtins.int = ...,
+        min_score: _builtins.float | None = ...,
+        exact: _builtins.bool = ...,
+        one_per_group: _builtins.bool = ...,
+        facets: _abc.Iterable[Global___FacetRequest] | None = ...,
+        facet_depth: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "filter", b"filter", "fusion", b"fusion"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "embeddings", b"embeddings", "filter", b"filter", "fusion", b"fusion", "min_score", b"min_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "embeddings", b"embeddings", "exclude_ids", b"exclude_ids", "filter", b"filter", "fusion", b"fusion", "limit", b"limit", "mode", b"mode", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "consistency", b"consistency", "embeddings", b"embeddings", "exact", b"exact", "exclude_ids", b"exclude_ids", "facet_depth", b"facet_depth", "facets", b"facets", "filter", b"filter", "fusion", b"fusion", "limit", b"limit", "min_score", b"min_score", "mode", b"mode", "offset", b"offset", "one_per_group", b"one_per_group", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
+    _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
+
+Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
+
+@_typing.final
+class FacetRequest(_message.Message):
+    """Asks how the candidates are spread over the values of a field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    BOUNDS_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """`brand`, `category_path` (each level of it counts) or `price`."""
+    limit: _builtins.int
+    """Values returned, the most frequent first, at most 1,000; 0 means 20. Price buckets are all returned, in order."""
+    @_builtins.property
+    def bounds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """For `price`: where one bucket ends and the next begins, ascending, at most 50; none means 10, 25, 50, 100, 250,
+        500, 1,000.
+        """
+
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        bounds: _abc.Iterable[_builtins.float] | None = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounds", b"bounds", "field", b"field", "limit", b"limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
+Global___FacetRequest: _TypeAlias = FacetRequest  # noqa: Y015
 
 @_typing.final
 class Fusion(_message.Message):
@@ -407,7 +516,9 @@ class SearchResponse(_message.Message):
 
     @_builtins.property
     def degraded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What was asked for and could not be done: `LEXICAL_UNSUPPORTED`, …."""
+        """What was asked for and could not be done: `LEXICAL_UNSUPPORTED`, or `PREVIOUS_GENERATION` where the vectors were
+        made by the model of the generation before the live one, which answered without the items added since.
+        """
 
     def __init__(
         self,
@@ -432,22 +543,157 @@ class Candidates(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HITS_FIELD_NUMBER: _builtins.int
+    FACETS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
         """At most `limit`."""
+
+    @_builtins.property
+    def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Facet]:
+        """One a facet asked for, in that order, counted after `min_score` and `one_per_group`."""
 
     def __init__(
         self,
         *,
         hits: _abc.Iterable[Global___Hit] | None = ...,
+        facets: _abc.Iterable[Global___Facet] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facets", b"facets", "hits", b"hits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Candidates: _TypeAlias = Candidates  # noqa: Y015
+
+@_typing.final
+class Facet(_message.Message):
+    """How the candidates are spread over the values of one field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """As asked."""
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___FacetCount]:
+        """Values that at least one candidate has."""
+
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        counts: _abc.Iterable[Global___FacetCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "field", b"field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Facet: _TypeAlias = Facet  # noqa: Y015
+
+@_typing.final
+class FacetCount(_message.Message):
+    """How many candidates have one value."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """A brand."""
+    count: _builtins.int
+    """Candidates."""
+    @_builtins.property
+    def category(self) -> Global___CategoryValue:
+        """A category, or one above."""
+
+    @_builtins.property
+    def price(self) -> Global___PriceBucket:
+        """A range of prices."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        category: Global___CategoryValue | None = ...,
+        price: Global___PriceBucket | None = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "price", b"price", "text", b"text", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "count", b"count", "price", b"price", "text", b"text", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["text", "category", "price"]  # noqa: Y015
+    _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
+
+Global___FacetCount: _TypeAlias = FacetCount  # noqa: Y015
+
+@_typing.final
+class CategoryValue(_message.Message):
+    """A category."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """From the root down."""
+
+    def __init__(
+        self,
+        *,
+        path: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CategoryValue: _TypeAlias = CategoryValue  # noqa: Y015
+
+@_typing.final
+class PriceBucket(_message.Message):
+    """Prices of one currency in a range."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    AT_LEAST_FIELD_NUMBER: _builtins.int
+    LESS_THAN_FIELD_NUMBER: _builtins.int
+    currency_code: _builtins.str
+    """ISO 4217."""
+    at_least: _builtins.float
+    """Lower bound; absent in the first bucket."""
+    less_than: _builtins.float
+    """Upper bound; absent in the last bucket."""
+    def __init__(
+        self,
+        *,
+        currency_code: _builtins.str = ...,
+        at_least: _builtins.float | None = ...,
+        less_than: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_at_least", b"_at_least", "_less_than", b"_less_than", "at_least", b"at_least", "less_than", b"less_than"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_at_least", b"_at_least", "_less_than", b"_less_than", "at_least", b"at_least", "currency_code", b"currency_code", "less_than", b"less_than"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__at_least: _TypeAlias = _typing.Literal["at_least"]  # noqa: Y015
+    _WhichOneofArgType__at_least: _TypeAlias = _typing.Literal["_at_least", b"_at_least"]  # noqa: Y015
+    _WhichOneofReturnType__less_than: _TypeAlias = _typing.Literal["less_than"]  # noqa: Y015
+    _WhichOneofArgType__less_than: _TypeAlias = _typing.Literal["_less_than", b"_less_than"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__at_least) -> _WhichOneofReturnType__at_least | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__less_than) -> _WhichOneofReturnType__less_than | None: ...
+
+Global___PriceBucket: _TypeAlias = PriceBucket  # noqa: Y015
 
 @_typing.final
 class Hit(_message.Message):
@@ -574,23 +820,532 @@ class Capabilities(_message.Message):
     HOME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     LEXICAL_FIELD_NUMBER: _builtins.int
+    HYBRID_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    NULLABLE_FIELD_NUMBER: _builtins.int
+    CONSISTENCIES_FIELD_NUMBER: _builtins.int
+    SHARED_FIELD_NUMBER: _builtins.int
     home: _builtins.str
     """`lite` or `server`."""
     version: _builtins.str
     """The store's own version."""
     lexical: _builtins.bool
     """Whether it ranks by words."""
+    hybrid: _builtins.bool
+    """Whether it fuses vectors and words in one search. True wherever `lexical` is: the service fuses."""
+    group_by: _builtins.bool
+    """Whether hits can be one a group. True everywhere: the service groups."""
+    nullable: _builtins.bool
+    """Whether its columns can be null. The service needs none that are."""
+    shared: _builtins.bool
+    """Whether several processes may serve one index."""
+    @_builtins.property
+    def consistencies(self) -> _containers.RepeatedScalarFieldContainer[Global___Consistency.ValueType]:
+        """The consistency levels that differ in what they show. A store with one view of its rows has STRONG alone; the
+        others are accepted and mean the same.
+        """
+
     def __init__(
         self,
         *,
         home: _builtins.str = ...,
         version: _builtins.str = ...,
         lexical: _builtins.bool = ...,
+        hybrid: _builtins.bool = ...,
+        group_by: _builtins.bool = ...,
+        nullable: _builtins.bool = ...,
+        consistencies: _abc.Iterable[Global___Consistency.ValueType] | None = ...,
+        shared: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["home", b"home", "lexical", b"lexical", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistencies", b"consistencies", "group_by", b"group_by", "home", b"home", "hybrid", b"hybrid", "lexical", b"lexical", "nullable", b"nullable", "shared", b"shared", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Capabilities: _TypeAlias = Capabilities  # noqa: Y015
+
+@_typing.final
+class Generation(_message.Message):
+    """One index, made for one model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Given by the service."""
+    model_version: _builtins.str
+    """Whose vectors it holds: all of them, since a write of another version is refused."""
+    dimensions: _builtins.int
+    """Components of its vectors."""
+    state: Global___GenerationState.ValueType
+    """What it is for now."""
+    items: _builtins.int
+    """Items in it; 0 where it is unused."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        dimensions: _builtins.int = ...,
+        state: Global___GenerationState.ValueType = ...,
+        items: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "items", b"items", "model_version", b"model_version", "name", b"name", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Generation: _TypeAlias = Generation  # noqa: Y015
+
+@_typing.final
+class CreateGenerationRequest(_message.Message):
+    """Asks for a generation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    HNSW_M_FIELD_NUMBER: _builtins.int
+    HNSW_EF_CONSTRUCTION_FIELD_NUMBER: _builtins.int
+    model_version: _builtins.str
+    """The model that will make its vectors."""
+    dimensions: _builtins.int
+    """Components of its vectors, 2 to 32,768."""
+    hnsw_m: _builtins.int
+    """HNSW links a node, 4 to 64; the service's own setting when absent."""
+    hnsw_ef_construction: _builtins.int
+    """HNSW candidates looked at while building, 8 to 2,048; the service's own setting when absent."""
+    def __init__(
+        self,
+        *,
+        model_version: _builtins.str = ...,
+        dimensions: _builtins.int = ...,
+        hnsw_m: _builtins.int | None = ...,
+        hnsw_ef_construction: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_hnsw_ef_construction", b"_hnsw_ef_construction", "_hnsw_m", b"_hnsw_m", "hnsw_ef_construction", b"hnsw_ef_construction", "hnsw_m", b"hnsw_m"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hnsw_ef_construction", b"_hnsw_ef_construction", "_hnsw_m", b"_hnsw_m", "dimensions", b"dimensions", "hnsw_ef_construction", b"hnsw_ef_construction", "hnsw_m", b"hnsw_m", "model_version", b"model_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__hnsw_ef_construction: _TypeAlias = _typing.Literal["hnsw_ef_construction"]  # noqa: Y015
+    _WhichOneofArgType__hnsw_ef_construction: _TypeAlias = _typing.Literal["_hnsw_ef_construction", b"_hnsw_ef_construction"]  # noqa: Y015
+    _WhichOneofReturnType__hnsw_m: _TypeAlias = _typing.Literal["hnsw_m"]  # noqa: Y015
+    _WhichOneofArgType__hnsw_m: _TypeAlias = _typing.Literal["_hnsw_m", b"_hnsw_m"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hnsw_ef_construction) -> _WhichOneofReturnType__hnsw_ef_construction | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hnsw_m) -> _WhichOneofReturnType__hnsw_m | None: ...
+
+Global___CreateGenerationRequest: _TypeAlias = CreateGenerationRequest  # noqa: Y015
+
+@_typing.final
+class CreateGenerationResponse(_message.Message):
+    """The generation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def generation(self) -> Global___Generation:
+        """Empty still."""
+
+    def __init__(
+        self,
+        *,
+        generation: Global___Generation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateGenerationResponse: _TypeAlias = CreateGenerationResponse  # noqa: Y015
+
+@_typing.final
+class ListGenerationsRequest(_message.Message):
+    """Asks for all generations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGenerationsRequest: _TypeAlias = ListGenerationsRequest  # noqa: Y015
+
+@_typing.final
+class ListGenerationsResponse(_message.Message):
+    """All generations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def generations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Generation]:
+        """The newest first."""
+
+    def __init__(
+        self,
+        *,
+        generations: _abc.Iterable[Global___Generation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generations", b"generations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGenerationsResponse: _TypeAlias = ListGenerationsResponse  # noqa: Y015
+
+@_typing.final
+class ListItemsRequest(_message.Message):
+    """Asks for a page of items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    MISSING_FROM_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    generation: _builtins.str
+    """Whose items; empty means the live generation."""
+    missing_from: _builtins.str
+    """Only those that this generation lacks, or has as they were at another `updated_at`."""
+    page_size: _builtins.int
+    """Items, 1 to 1,000; 0 means 100. A page may have fewer, and none, and not be the last."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        generation: _builtins.str = ...,
+        missing_from: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "missing_from", b"missing_from", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListItemsRequest: _TypeAlias = ListItemsRequest  # noqa: Y015
+
+@_typing.final
+class ListItemsResponse(_message.Message):
+    """A page of items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    LOOKED_AT_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for what follows; empty when nothing does."""
+    looked_at: _builtins.int
+    """Items looked at for this page."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_item_pb2.Item]:
+        """In the order of their ids."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[_item_pb2.Item] | None = ...,
+        next_page_token: _builtins.str = ...,
+        looked_at: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "looked_at", b"looked_at", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListItemsResponse: _TypeAlias = ListItemsResponse  # noqa: Y015
+
+@_typing.final
+class VerifyOptions(_message.Message):
+    """What a generation is asked to live up to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    MIN_RECALL_FIELD_NUMBER: _builtins.int
+    sample: _builtins.int
+    """Items of it that are searched for, approximately and exactly, at most 1,000; 0 means 50."""
+    min_recall: _builtins.float
+    """Share of the 10 exact hits that approximate search must find, 0 to 1; 0.95 when absent."""
+    def __init__(
+        self,
+        *,
+        sample: _builtins.int = ...,
+        min_recall: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_recall", b"_min_recall", "min_recall", b"min_recall"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_recall", b"_min_recall", "min_recall", b"min_recall", "sample", b"sample"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_recall: _TypeAlias = _typing.Literal["min_recall"]  # noqa: Y015
+    _WhichOneofArgType__min_recall: _TypeAlias = _typing.Literal["_min_recall", b"_min_recall"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_recall) -> _WhichOneofReturnType__min_recall | None: ...
+
+Global___VerifyOptions: _TypeAlias = VerifyOptions  # noqa: Y015
+
+@_typing.final
+class Verification(_message.Message):
+    """How a generation compares."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    LIVE_ITEMS_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    SAMPLED_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    items: _builtins.int
+    """Items in it."""
+    live_items: _builtins.int
+    """Items in the live generation."""
+    missing: _builtins.int
+    """Items that the live generation has and it lacks, or has as they were before."""
+    extra: _builtins.int
+    """Items that it has and the live generation has not."""
+    recall: _builtins.float
+    """Share of the 10 exact hits that approximate search found."""
+    sampled: _builtins.int
+    """Items searched for."""
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What keeps it from being promoted, for people; empty when nothing does."""
+
+    def __init__(
+        self,
+        *,
+        items: _builtins.int = ...,
+        live_items: _builtins.int = ...,
+        missing: _builtins.int = ...,
+        extra: _builtins.int = ...,
+        recall: _builtins.float = ...,
+        sampled: _builtins.int = ...,
+        problems: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["extra", b"extra", "items", b"items", "live_items", b"live_items", "missing", b"missing", "problems", b"problems", "recall", b"recall", "sampled", b"sampled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Verification: _TypeAlias = Verification  # noqa: Y015
+
+@_typing.final
+class VerifyGenerationRequest(_message.Message):
+    """Asks how a generation compares."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    generation: _builtins.str
+    """Which."""
+    @_builtins.property
+    def options(self) -> Global___VerifyOptions:
+        """How."""
+
+    def __init__(
+        self,
+        *,
+        generation: _builtins.str = ...,
+        options: Global___VerifyOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyGenerationRequest: _TypeAlias = VerifyGenerationRequest  # noqa: Y015
+
+@_typing.final
+class VerifyGenerationResponse(_message.Message):
+    """How it compares."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERIFICATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def verification(self) -> Global___Verification:
+        """The comparison."""
+
+    def __init__(
+        self,
+        *,
+        verification: Global___Verification | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["verification", b"verification"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["verification", b"verification"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyGenerationResponse: _TypeAlias = VerifyGenerationResponse  # noqa: Y015
+
+@_typing.final
+class PromoteGenerationRequest(_message.Message):
+    """Makes a generation the live one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    generation: _builtins.str
+    """Which: the one being built, or the previous one."""
+    force: _builtins.bool
+    """Whether to do so whatever it lacks, unseen."""
+    @_builtins.property
+    def options(self) -> Global___VerifyOptions:
+        """What to check."""
+
+    def __init__(
+        self,
+        *,
+        generation: _builtins.str = ...,
+        force: _builtins.bool = ...,
+        options: Global___VerifyOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "generation", b"generation", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromoteGenerationRequest: _TypeAlias = PromoteGenerationRequest  # noqa: Y015
+
+@_typing.final
+class PromoteGenerationResponse(_message.Message):
+    """What is live now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    VERIFICATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def generation(self) -> Global___Generation:
+        """The generation."""
+
+    @_builtins.property
+    def verification(self) -> Global___Verification:
+        """What was seen of it; absent when forced."""
+
+    def __init__(
+        self,
+        *,
+        generation: Global___Generation | None = ...,
+        verification: Global___Verification | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "verification", b"verification"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "verification", b"verification"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromoteGenerationResponse: _TypeAlias = PromoteGenerationResponse  # noqa: Y015
+
+@_typing.final
+class RollbackGenerationRequest(_message.Message):
+    """Makes the previous generation the live one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORCE_FIELD_NUMBER: _builtins.int
+    force: _builtins.bool
+    """Whether to do so even without the items that were added since."""
+    def __init__(
+        self,
+        *,
+        force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackGenerationRequest: _TypeAlias = RollbackGenerationRequest  # noqa: Y015
+
+@_typing.final
+class RollbackGenerationResponse(_message.Message):
+    """What is live now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def generation(self) -> Global___Generation:
+        """The generation."""
+
+    def __init__(
+        self,
+        *,
+        generation: Global___Generation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackGenerationResponse: _TypeAlias = RollbackGenerationResponse  # noqa: Y015
+
+@_typing.final
+class DropGenerationRequest(_message.Message):
+    """Deletes a generation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.str
+    """Which."""
+    def __init__(
+        self,
+        *,
+        generation: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropGenerationRequest: _TypeAlias = DropGenerationRequest  # noqa: Y015
+
+@_typing.final
+class DropGenerationResponse(_message.Message):
+    """It is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropGenerationResponse: _TypeAlias = DropGenerationResponse  # noqa: Y015

@@ -60,6 +60,41 @@ class VectorRetrievalStub:
                 request_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.CreateGeneration = channel.unary_unary(
+                '/aisle.retrieval.v1.VectorRetrieval/CreateGeneration',
+                request_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.CreateGenerationRequest.SerializeToString,
+                response_deserializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.CreateGenerationResponse.FromString,
+                _registered_method=True)
+        self.ListGenerations = channel.unary_unary(
+                '/aisle.retrieval.v1.VectorRetrieval/ListGenerations',
+                request_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.ListGenerationsRequest.SerializeToString,
+                response_deserializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.ListGenerationsResponse.FromString,
+                _registered_method=True)
+        self.ListItems = channel.unary_unary(
+                '/aisle.retrieval.v1.VectorRetrieval/ListItems',
+                request_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.ListItemsRequest.SerializeToString,
+                response_deserializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.ListItemsResponse.FromString,
+                _registered_method=True)
+        self.VerifyGeneration = channel.unary_unary(
+                '/aisle.retrieval.v1.VectorRetrieval/VerifyGeneration',
+                request_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.VerifyGenerationRequest.SerializeToString,
+                response_deserializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.VerifyGenerationResponse.FromString,
+                _registered_method=True)
+        self.PromoteGeneration = channel.unary_unary(
+                '/aisle.retrieval.v1.VectorRetrieval/PromoteGeneration',
+                request_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.PromoteGenerationRequest.SerializeToString,
+                response_deserializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.PromoteGenerationResponse.FromString,
+                _registered_method=True)
+        self.RollbackGeneration = channel.unary_unary(
+                '/aisle.retrieval.v1.VectorRetrieval/RollbackGeneration',
+                request_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.RollbackGenerationRequest.SerializeToString,
+                response_deserializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.RollbackGenerationResponse.FromString,
+                _registered_method=True)
+        self.DropGeneration = channel.unary_unary(
+                '/aisle.retrieval.v1.VectorRetrieval/DropGeneration',
+                request_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.DropGenerationRequest.SerializeToString,
+                response_deserializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.DropGenerationResponse.FromString,
+                _registered_method=True)
 
 
 class VectorRetrievalServicer:
@@ -102,6 +137,57 @@ class VectorRetrievalServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateGeneration(self, request, context):
+        """Makes an empty generation for another model, beside the live one. One at a time is being built.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListGenerations(self, request, context):
+        """All generations, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListItems(self, request, context):
+        """Items of a generation in the order of their ids, page by page: all, or those that another generation lacks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyGeneration(self, request, context):
+        """Compares a generation with the live one, and its approximate search with exact search.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PromoteGeneration(self, request, context):
+        """Makes a generation the live one, at once for all callers, and keeps the one before as the previous. Refuses one
+        that lacks items or finds them badly, unless forced. Queries of the previous one's model are still answered, from
+        it; writes of that model no longer are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackGeneration(self, request, context):
+        """Makes the previous generation the live one again, by the same rules.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropGeneration(self, request, context):
+        """Deletes a generation and its vectors. Refuses the live one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VectorRetrievalServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -129,6 +215,41 @@ def add_VectorRetrievalServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.GetStatusRequest.FromString,
                     response_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'CreateGeneration': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateGeneration,
+                    request_deserializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.CreateGenerationRequest.FromString,
+                    response_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.CreateGenerationResponse.SerializeToString,
+            ),
+            'ListGenerations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGenerations,
+                    request_deserializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.ListGenerationsRequest.FromString,
+                    response_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.ListGenerationsResponse.SerializeToString,
+            ),
+            'ListItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListItems,
+                    request_deserializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.ListItemsRequest.FromString,
+                    response_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.ListItemsResponse.SerializeToString,
+            ),
+            'VerifyGeneration': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyGeneration,
+                    request_deserializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.VerifyGenerationRequest.FromString,
+                    response_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.VerifyGenerationResponse.SerializeToString,
+            ),
+            'PromoteGeneration': grpc.unary_unary_rpc_method_handler(
+                    servicer.PromoteGeneration,
+                    request_deserializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.PromoteGenerationRequest.FromString,
+                    response_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.PromoteGenerationResponse.SerializeToString,
+            ),
+            'RollbackGeneration': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackGeneration,
+                    request_deserializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.RollbackGenerationRequest.FromString,
+                    response_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.RollbackGenerationResponse.SerializeToString,
+            ),
+            'DropGeneration': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropGeneration,
+                    request_deserializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.DropGenerationRequest.FromString,
+                    response_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.DropGenerationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -267,6 +388,195 @@ class VectorRetrieval:
             '/aisle.retrieval.v1.VectorRetrieval/GetStatus',
             aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.GetStatusRequest.SerializeToString,
             aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateGeneration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aisle.retrieval.v1.VectorRetrieval/CreateGeneration',
+            aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.CreateGenerationRequest.SerializeToString,
+            aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.CreateGenerationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGenerations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aisle.retrieval.v1.VectorRetrieval/ListGenerations',
+            aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.ListGenerationsRequest.SerializeToString,
+            aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.ListGenerationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aisle.retrieval.v1.VectorRetrieval/ListItems',
+            aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.ListItemsRequest.SerializeToString,
+            aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.ListItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyGeneration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aisle.retrieval.v1.VectorRetrieval/VerifyGeneration',
+            aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.VerifyGenerationRequest.SerializeToString,
+            aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.VerifyGenerationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PromoteGeneration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aisle.retrieval.v1.VectorRetrieval/PromoteGeneration',
+            aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.PromoteGenerationRequest.SerializeToString,
+            aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.PromoteGenerationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackGeneration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aisle.retrieval.v1.VectorRetrieval/RollbackGeneration',
+            aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.RollbackGenerationRequest.SerializeToString,
+            aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.RollbackGenerationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropGeneration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aisle.retrieval.v1.VectorRetrieval/DropGeneration',
+            aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.DropGenerationRequest.SerializeToString,
+            aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.DropGenerationResponse.FromString,
             options,
             channel_credentials,
             insecure,

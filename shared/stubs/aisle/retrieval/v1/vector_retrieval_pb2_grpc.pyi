@@ -45,6 +45,23 @@ class VectorRetrievalStub:
     """Finds the best candidates for each query of the batch."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_vector_retrieval_pb2.GetStatusRequest, _vector_retrieval_pb2.GetStatusResponse]
     """What the index holds and what its store can do."""
+    CreateGeneration: _grpc.UnaryUnaryMultiCallable[_vector_retrieval_pb2.CreateGenerationRequest, _vector_retrieval_pb2.CreateGenerationResponse]
+    """Makes an empty generation for another model, beside the live one. One at a time is being built."""
+    ListGenerations: _grpc.UnaryUnaryMultiCallable[_vector_retrieval_pb2.ListGenerationsRequest, _vector_retrieval_pb2.ListGenerationsResponse]
+    """All generations, the newest first."""
+    ListItems: _grpc.UnaryUnaryMultiCallable[_vector_retrieval_pb2.ListItemsRequest, _vector_retrieval_pb2.ListItemsResponse]
+    """Items of a generation in the order of their ids, page by page: all, or those that another generation lacks."""
+    VerifyGeneration: _grpc.UnaryUnaryMultiCallable[_vector_retrieval_pb2.VerifyGenerationRequest, _vector_retrieval_pb2.VerifyGenerationResponse]
+    """Compares a generation with the live one, and its approximate search with exact search."""
+    PromoteGeneration: _grpc.UnaryUnaryMultiCallable[_vector_retrieval_pb2.PromoteGenerationRequest, _vector_retrieval_pb2.PromoteGenerationResponse]
+    """Makes a generation the live one, at once for all callers, and keeps the one before as the previous. Refuses one
+    that lacks items or finds them badly, unless forced. Queries of the previous one's model are still answered, from
+    it; writes of that model no longer are.
+    """
+    RollbackGeneration: _grpc.UnaryUnaryMultiCallable[_vector_retrieval_pb2.RollbackGenerationRequest, _vector_retrieval_pb2.RollbackGenerationResponse]
+    """Makes the previous generation the live one again, by the same rules."""
+    DropGeneration: _grpc.UnaryUnaryMultiCallable[_vector_retrieval_pb2.DropGenerationRequest, _vector_retrieval_pb2.DropGenerationResponse]
+    """Deletes a generation and its vectors. Refuses the live one."""
 
 @_typing.type_check_only
 class VectorRetrievalAsyncStub(VectorRetrievalStub):
@@ -63,6 +80,23 @@ class VectorRetrievalAsyncStub(VectorRetrievalStub):
     """Finds the best candidates for each query of the batch."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_vector_retrieval_pb2.GetStatusRequest, _vector_retrieval_pb2.GetStatusResponse]  # type: ignore[assignment]
     """What the index holds and what its store can do."""
+    CreateGeneration: _aio.UnaryUnaryMultiCallable[_vector_retrieval_pb2.CreateGenerationRequest, _vector_retrieval_pb2.CreateGenerationResponse]  # type: ignore[assignment]
+    """Makes an empty generation for another model, beside the live one. One at a time is being built."""
+    ListGenerations: _aio.UnaryUnaryMultiCallable[_vector_retrieval_pb2.ListGenerationsRequest, _vector_retrieval_pb2.ListGenerationsResponse]  # type: ignore[assignment]
+    """All generations, the newest first."""
+    ListItems: _aio.UnaryUnaryMultiCallable[_vector_retrieval_pb2.ListItemsRequest, _vector_retrieval_pb2.ListItemsResponse]  # type: ignore[assignment]
+    """Items of a generation in the order of their ids, page by page: all, or those that another generation lacks."""
+    VerifyGeneration: _aio.UnaryUnaryMultiCallable[_vector_retrieval_pb2.VerifyGenerationRequest, _vector_retrieval_pb2.VerifyGenerationResponse]  # type: ignore[assignment]
+    """Compares a generation with the live one, and its approximate search with exact search."""
+    PromoteGeneration: _aio.UnaryUnaryMultiCallable[_vector_retrieval_pb2.PromoteGenerationRequest, _vector_retrieval_pb2.PromoteGenerationResponse]  # type: ignore[assignment]
+    """Makes a generation the live one, at once for all callers, and keeps the one before as the previous. Refuses one
+    that lacks items or finds them badly, unless forced. Queries of the previous one's model are still answered, from
+    it; writes of that model no longer are.
+    """
+    RollbackGeneration: _aio.UnaryUnaryMultiCallable[_vector_retrieval_pb2.RollbackGenerationRequest, _vector_retrieval_pb2.RollbackGenerationResponse]  # type: ignore[assignment]
+    """Makes the previous generation the live one again, by the same rules."""
+    DropGeneration: _aio.UnaryUnaryMultiCallable[_vector_retrieval_pb2.DropGenerationRequest, _vector_retrieval_pb2.DropGenerationResponse]  # type: ignore[assignment]
+    """Deletes a generation and its vectors. Refuses the live one."""
 
 class VectorRetrievalServicer(metaclass=_abc_1.ABCMeta):
     """Keeps items with their vectors and finds candidates among them."""
@@ -108,5 +142,64 @@ class VectorRetrievalServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_vector_retrieval_pb2.GetStatusResponse, _abc.Awaitable[_vector_retrieval_pb2.GetStatusResponse]]:
         """What the index holds and what its store can do."""
+
+    @_abc_1.abstractmethod
+    def CreateGeneration(
+        self,
+        request: _vector_retrieval_pb2.CreateGenerationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vector_retrieval_pb2.CreateGenerationResponse, _abc.Awaitable[_vector_retrieval_pb2.CreateGenerationResponse]]:
+        """Makes an empty generation for another model, beside the live one. One at a time is being built."""
+
+    @_abc_1.abstractmethod
+    def ListGenerations(
+        self,
+        request: _vector_retrieval_pb2.ListGenerationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vector_retrieval_pb2.ListGenerationsResponse, _abc.Awaitable[_vector_retrieval_pb2.ListGenerationsResponse]]:
+        """All generations, the newest first."""
+
+    @_abc_1.abstractmethod
+    def ListItems(
+        self,
+        request: _vector_retrieval_pb2.ListItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vector_retrieval_pb2.ListItemsResponse, _abc.Awaitable[_vector_retrieval_pb2.ListItemsResponse]]:
+        """Items of a generation in the order of their ids, page by page: all, or those that another generation lacks."""
+
+    @_abc_1.abstractmethod
+    def VerifyGeneration(
+        self,
+        request: _vector_retrieval_pb2.VerifyGenerationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vector_retrieval_pb2.VerifyGenerationResponse, _abc.Awaitable[_vector_retrieval_pb2.VerifyGenerationResponse]]:
+        """Compares a generation with the live one, and its approximate search with exact search."""
+
+    @_abc_1.abstractmethod
+    def PromoteGeneration(
+        self,
+        request: _vector_retrieval_pb2.PromoteGenerationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vector_retrieval_pb2.PromoteGenerationResponse, _abc.Awaitable[_vector_retrieval_pb2.PromoteGenerationResponse]]:
+        """Makes a generation the live one, at once for all callers, and keeps the one before as the previous. Refuses one
+        that lacks items or finds them badly, unless forced. Queries of the previous one's model are still answered, from
+        it; writes of that model no longer are.
+        """
+
+    @_abc_1.abstractmethod
+    def RollbackGeneration(
+        self,
+        request: _vector_retrieval_pb2.RollbackGenerationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vector_retrieval_pb2.RollbackGenerationResponse, _abc.Awaitable[_vector_retrieval_pb2.RollbackGenerationResponse]]:
+        """Makes the previous generation the live one again, by the same rules."""
+
+    @_abc_1.abstractmethod
+    def DropGeneration(
+        self,
+        request: _vector_retrieval_pb2.DropGenerationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vector_retrieval_pb2.DropGenerationResponse, _abc.Awaitable[_vector_retrieval_pb2.DropGenerationResponse]]:
+        """Deletes a generation and its vectors. Refuses the live one."""
 
 def add_VectorRetrievalServicer_to_server(servicer: VectorRetrievalServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,245 @@
+"""Writes, and what keeps generations in step with each other.
+
+    a shop's upsert   forgotten by the generation being built, written to the live one, copied to the previous one
+                      where that has the item, with the vector it has there
+    a delete          in all of them
+    a load            to one generation, and only of items that are still what they were when they were listed
+
+So what the generation being built lacks is what is still to be encoded: nothing else records it, and nothing that
+could be lost. Each step leaves an item either right or lacking, whatever the process dies between.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+from pymilvus import MilvusClient
+
+from services.vector_retrieval import expressions, schema
+from services.vector_retrieval.capabilities import Capabilities
+from services.vector_retrieval.generations import Generation, Generations
+from services.vector_retrieval.lite import Gate
+from services.vector_retrieval.milvus import Connection
+from services.vector_retrieval.schema import Row
+from services.vector_retrieval.settings import VectorRetrievalSettings
+from shared.errors import DeadlineError, VersionMismatchError
+from shared.rpc import deadline
+
+_LOCK_STRIPES = 256
+_MOST_TOUCHED = 100_000
+"""Ids remembered for a generation: some ten megabytes."""
+
+Result = TypeVar("Result")
+
+Same = Callable[[bytes, bytes], bool]
+"""Whether two payloads are the same item."""
+
+
+class Writer:
+    """Writes of this process to one store."""
+
+    def __init__(
+        self, connection: Connection, gate: Gate, generations: Generations, settings: VectorRetrievalSettings
+    ) -> None:
+        self._connection = connection
+        self._gate = gate
+        self._generations = generations
+        self._settings = settings
+        self._stripes = [asyncio.Lock() for _ in range(_LOCK_STRIPES)]
+        self._switch = Gate()
+        self._held_until = -float("inf")
+        self._released = asyncio.Event()
+        self._running: set[asyncio.Task[Any]] = set()
+        self._touched: dict[str, set[str]] = {}
+        self.wrote_at = -float("inf")
+
+    async def upsert(self, rows: Mapping[str, Row], live: Generation, can: Capabilities) -> int:
+        """Writes `rows` to `live` where they are not older than what is there; returns how many that was.
+
+        Raises `VersionMismatchError` when another generation has become the live one.
+        """
+
+        def work(client: MilvusClient) -> int:
+            roles = self._generations.roles
+            if roles.live is not None and roles.live != live:
+                raise VersionMismatchError(live.model_version, roles.live.model_version)
+            newer = _newer(client, live, rows)
+            if not newer:
+                return 0
+            ids = [row.item.id for row in newer]
+            if roles.building is not None:
+                # First, so that dying before the next step leaves it without the item, and not with an old one.
+                client.delete(roles.building.collection, ids=ids, retry_times=0)
+            client.upsert(live.collection, [schema.to_store(row, can) for row in newer], retry_times=0)
+            if roles.previous is not None:
+                known = _read_columns(client, roles.previous, ids, "vector")
+                vectors = {i: np.array(vector, dtype=np.float32) for i, vector in known.items()}
+                copies = [replace(row, vector=vectors[row.item.id]) for row in newer if row.item.id in vectors]
+                if copies:
+                    client.upsert(
+                        roles.previous.collection, [schema.to_store(row, can) for row in copies], retry_times=0
+                    )
+            return len(newer)
+
+        return await self._write(rows, work)
+
+    async def load(
+        self, rows: Mapping[str, Row], target: Generation, source: Generation | None, can: Capabilities, same: Same
+    ) -> int:
+        """Writes those of `rows` that `source` still has as they are, and returns how many were not written."""
+
+        def work(client: MilvusClient) -> int:
+            current = dict(rows)
+            if source is not None:
+                held = _read_columns(client, source, rows, "payload")
+                current = {
+                    i: row for i, row in rows.items() if i in held and same(schema.payload_of(held[i]), row.payload)
+                }
+            newer = _newer(client, target, current) if current else []
+            if newer:
+                client.upsert(target.collection, [schema.to_store(row, can) for row in newer], retry_times=0)
+            return len(rows) - len(current)
+
+        return await self._write(rows, work)
+
+    async def delete(self, ids: Sequence[str], live: Generation) -> int:
+        """Removes the items from every generation, and returns how many were in `live`."""
+
+        def work(client: MilvusClient) -> int:
+            for other in self._generations.roles.all():
+                if other != live:
+                    client.delete(other.collection, ids=list(ids), retry_times=0)
+            stored = _read_columns(client, live, ids, "updated_at")
+            if stored:
+                client.delete(live.collection, ids=list(stored), retry_times=0)
+            return len(stored)
+
+        return await self._write(ids, work)
+
+    async def remove(self, ids: Sequence[str], generation: Generation) -> None:
+        """Removes the items from `generation` alone."""
+        await self._write(ids, lambda client: client.delete(generation.collection, ids=list(ids), retry_times=0))
+
+    # --- what a change of the live generation needs ---
+
+    def hold(self) -> None:
+        """Lets writes of the shop wait for a while, so that a load can catch up with them."""
+        self._released.clear()
+        self._held_until = time.monotonic() + self._settings.cut_over_hold_s
+
+    def release(self) -> None:
+        """Ends a hold."""
+        self._held_until = -float("inf")
+        self._released.set()
+
+    async def unheld(self) -> None:
+        """Waits for the end of a hold, or that of the call's own time."""
+        left = self._held_until - time.monotonic()
+        if left > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(deadline.timeout_s(left)):
+                    await self._released.wait()
+
+    @contextlib.asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Until the block ends no write runs; those that have begun are waited for."""
+        async with self._switch.writing():
+            yield
+
+    def watch(self, generation: Generation) -> None:
+        """From now on, remembers the ids written or loaded, for `touched`."""
+        self._touched[generation.name] = set()
+
+    def touched(self, generation: Generation) -> set[str] | None:
+        """The ids since `watch`; `None` where it was never called, or there are too many to remember."""
+        return self._touched.get(generation.name)
+
+    def touch(self, generation: Generation, ids: Iterable[str]) -> None:
+        """Adds `ids` to those touched."""
+        if (known := self._touched.get(generation.name)) is not None:
+            known.update(ids)
+
+    def unwatch(self, generation: Generation) -> None:
+        """Forgets the ids."""
+        self._touched.pop(generation.name, None)
+
+    async def to_the_end(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """What `work` returns; it goes on when the caller has left."""
+        return await asyncio.shield(self._start(work))
+
+    # --- how a write is run ---
+
+    async def _write(self, ids: Iterable[str], work: Callable[[MilvusClient], Result]) -> Result:
+        """Runs `work` while nobody else writes these ids. Goes on when the caller's time is up: see `Gate`."""
+        timeout_s = deadline.timeout_s(self._settings.write_timeout_s)
+
+        async def run() -> Result:
+            async with self._switch.reading(), self._locked(ids), self._gate.writing():
+                self._remember(ids)
+                try:
+                    return await self._connection.write(work)
+                finally:
+                    self.wrote_at = time.monotonic()
+
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._start(run())), timeout_s)
+        except TimeoutError:
+            raise DeadlineError("the store did not confirm the write in time; it may yet be done") from None
+
+    def _remember(self, ids: Iterable[str]) -> None:
+        for name, touched in list(self._touched.items()):
+            touched.update(ids)
+            if len(touched) > _MOST_TOUCHED:
+                del self._touched[name]
+
+    async def close(self) -> None:
+        """Waits for writes that have begun."""
+        if self._running:
+            await asyncio.wait(self._running)
+
+    def _start(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            # Asked for, so that asyncio does not report an error whose caller has left.
+            task.exception()
+
+    @contextlib.asynccontextmanager
+    async def _locked(self, ids: Iterable[str]) -> AsyncIterator[None]:
+        """Held so that reading `updated_at` and writing are one step for this process. In a fixed order, so that
+        two batches cannot wait for each other."""
+        async with contextlib.AsyncExitStack() as stack:
+            for stripe in sorted({hash(i) % _LOCK_STRIPES for i in ids}):
+                await stack.enter_async_context(self._stripes[stripe])
+            yield
+
+
+def written(row: Row) -> int:
+    """When the row's item last changed, as the store's column has it."""
+    return schema.micros(schema.updated_at(row.item))
+
+
+def _newer(client: MilvusClient, generation: Generation, rows: Mapping[str, Row]) -> list[Row]:
+    stored = _read_columns(client, generation, rows, "updated_at")
+    return [row for row in rows.values() if written(row) >= stored.get(row.item.id, written(row))]
+
+
+def _read_columns(client: MilvusClient, generation: Generation, ids: Iterable[str], column: str) -> dict[str, Any]:
+    """The column of the items that are there, by id, as of now and not of a moment ago."""
+    found = client.query(
+        generation.collection,
+        filter=expressions.ids_in(ids),
+        output_fields=["id", column],
+        consistency_level="Strong",
+        retry_times=0,
+    )
+    return {row["id"]: row[column] for row in found}

@@ -1,0 +1,296 @@
+"""From one model to the next: what is built, compared, promoted, rolled back and dropped, alike on every home."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from aisle.catalog.v1 import item_pb2
+from aisle.retrieval.v1 import vector_retrieval_pb2 as pb
+
+from services.vector_retrieval.servicer import VectorRetrievalServicer
+from services.vector_retrieval.settings import VectorRetrievalSettings
+from services.vector_retrieval.store import Store
+from shared.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    VersionMismatchError,
+)
+from shared.rpc import embeddings
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
+
+OLD, NEW = "model-1", "model-2"
+OLD_SIZE, NEW_SIZE = 8, 6
+_numbers = itertools.count()
+
+
+def vectors(ids: list[str], size: int) -> np.ndarray:
+    rows = [np.random.default_rng(abs(hash(i)) % 2**32).normal(size=size) for i in ids]
+    return np.array(rows, dtype=np.float32).reshape(-1, size)
+
+
+class Index:
+    """One index of its own, asked in the words of the wire."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.rpc = VectorRetrievalServicer(store)
+
+    async def write(
+        self, *ids: str, title: str = "title", version: str = OLD, at: datetime | None = None
+    ) -> pb.UpsertItemsResponse:
+        items = [item_pb2.Item(id=i, title=title) for i in ids]
+        for item in items:
+            item.updated_at.FromDatetime(at or datetime.now(UTC))
+        rows = vectors(list(ids), OLD_SIZE if version == OLD else NEW_SIZE)
+        return await self.rpc.UpsertItems(
+            pb.UpsertItemsRequest(items=items, embeddings=embeddings.pack(rows, version)), None
+        )
+
+    async def delete(self, *ids: str) -> int:
+        return (await self.rpc.DeleteItems(pb.DeleteItemsRequest(ids=ids), None)).deleted
+
+    async def titles(self, *ids: str) -> dict[str, str]:
+        found = await self.rpc.GetItems(pb.GetItemsRequest(ids=ids), None)
+        return {item.id: item.title for item in found.items}
+
+    async def found(self, version: str) -> tuple[dict[str, str], pb.SearchResponse]:
+        size = OLD_SIZE if version == OLD else NEW_SIZE
+        answer = await self.rpc.Search(
+            pb.SearchRequest(
+                embeddings=embeddings.pack(np.ones((1, size), dtype=np.float32), version),
+                limit=100,
+                consistency=pb.CONSISTENCY_STRONG,
+            ),
+            None,
+        )
+        return {hit.item.id: hit.item.title for hit in answer.candidates[0].hits}, answer
+
+    async def create(self) -> str:
+        made = await self.rpc.CreateGeneration(
+            pb.CreateGenerationRequest(model_version=NEW, dimensions=NEW_SIZE, hnsw_m=8), None
+        )
+        assert made.generation.state == pb.GENERATION_STATE_BUILDING
+        return made.generation.name
+
+    async def pending(self, name: str, source: str = "", size: int = 3) -> list[item_pb2.Item]:
+        items: list[item_pb2.Item] = []
+        token = ""
+        while True:
+            page = await self.rpc.ListItems(
+                pb.ListItemsRequest(generation=source, missing_from=name, page_size=size, page_token=token), None
+            )
+            items.extend(page.items)
+            token = page.next_page_token
+            if not token:
+                return items
+
+    async def load(self, name: str, items: list[item_pb2.Item], version: str = NEW) -> int:
+        size = OLD_SIZE if version == OLD else NEW_SIZE
+        rows = vectors([item.id for item in items], size)
+        response = await self.rpc.UpsertItems(
+            pb.UpsertItemsRequest(items=items, embeddings=embeddings.pack(rows, version), generation=name), None
+        )
+        return response.outdated
+
+    async def catch_up(self, name: str) -> int:
+        items = await self.pending(name)
+        if items:
+            await self.load(name, items)
+        return len(items)
+
+    async def verify(self, name: str) -> pb.Verification:
+        return (await self.rpc.VerifyGeneration(pb.VerifyGenerationRequest(generation=name), None)).verification
+
+    async def promote(self, name: str, **fields: object) -> pb.PromoteGenerationResponse:
+        return await self.rpc.PromoteGeneration(
+            pb.PromoteGenerationRequest(generation=name, **fields),  # type: ignore[arg-type]
+            None,
+        )
+
+    async def states(self) -> dict[str, tuple[int, int]]:
+        listed = await self.rpc.ListGenerations(pb.ListGenerationsRequest(), None)
+        return {g.model_version: (g.state, g.items) for g in listed.generations}
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def index(home: str, settings: VectorRetrievalSettings, tmp_path: Path) -> AsyncIterator[Index]:
+    uri = settings.uri if home == "server" else str(tmp_path / "milvus.db")
+    own = settings.model_copy(
+        update={"uri": uri, "index": f"{settings.index}_{next(_numbers)}", "cut_over_hold_s": 5.0}
+    )
+    store = await Store.open(own)
+    yield Index(store)
+    await store.close()
+
+
+async def test_a_generation_is_built_promoted_and_rolled_back(index: Index) -> None:
+    await index.write(*"abcdefg")
+    new = await index.create()
+    with pytest.raises(FailedPreconditionError, match="is being built"):
+        await index.create()
+    assert [item.id for item in await index.pending(new)] == list("abcdefg")
+    assert await index.states() == {
+        OLD: (pb.GENERATION_STATE_LIVE, 7),
+        NEW: (pb.GENERATION_STATE_BUILDING, 0),
+    }
+    with pytest.raises(VersionMismatchError):
+        await index.found(NEW)
+    with pytest.raises(FailedPreconditionError, match="lacks 7 items") as refused:
+        await index.promote(new)
+    assert refused.value.reason == "GENERATION_BEHIND"
+    index.store._writer.release()
+
+    assert await index.catch_up(new) == 7
+    assert await index.catch_up(new) == 0
+    seen = await index.verify(new)
+    assert (seen.items, seen.live_items, seen.missing, seen.extra, list(seen.problems)) == (7, 7, 0, 0, [])
+    assert (seen.recall, seen.sampled) == (1.0, 7)
+    promoted = await index.promote(new)
+    assert (promoted.generation.state, promoted.verification.items) == (pb.GENERATION_STATE_LIVE, 7)
+    assert await index.states() == {
+        OLD: (pb.GENERATION_STATE_PREVIOUS, 7),
+        NEW: (pb.GENERATION_STATE_LIVE, 7),
+    }
+    assert (await index.promote(new)).generation.name == new
+
+    names, answer = await index.found(NEW)
+    assert (sorted(names), answer.model_version, answer.generation) == (list("abcdefg"), NEW, new)
+    # Callers whose model has not changed yet are answered by what their vectors can be compared with.
+    names, answer = await index.found(OLD)
+    assert (sorted(names), answer.model_version) == (list("abcdefg"), OLD)
+    assert list(answer.degraded) == ["PREVIOUS_GENERATION"]
+    with pytest.raises(VersionMismatchError):
+        await index.write("h")
+
+    await index.rpc.RollbackGeneration(pb.RollbackGenerationRequest(), None)
+    assert (await index.found(OLD))[1].degraded == []
+    assert (await index.write("h")).accepted == 1
+
+
+async def test_writes_meanwhile_are_not_missed(index: Index) -> None:
+    await index.write(*"abcd")
+    new = await index.create()
+    listed = await index.pending(new)
+    at = listed[0].updated_at.ToDatetime(tzinfo=UTC)
+    # Between being listed and being loaded: one changed, one changed without a later time, one deleted, one added.
+    await index.write("a", title="changed", at=at)
+    await index.write("b", title="later")
+    assert await index.delete("c") == 1
+    await index.write("e")
+    assert await index.load(new, listed) == 3
+    assert [item.id for item in await index.pending(new)] == ["a", "b", "e"]
+    assert await index.catch_up(new) == 3
+
+    # After being loaded.
+    await index.write("d", title="changed late")
+    await index.delete("e")
+    assert [item.id for item in await index.pending(new)] == ["d"]
+    seen = await index.verify(new)
+    assert (seen.missing, seen.extra) == (1, 0)
+    await index.catch_up(new)
+    await index.promote(new)
+    assert (await index.found(NEW))[0] == {"a": "changed", "b": "later", "d": "changed late"}
+
+
+async def test_the_previous_generation_follows(index: Index) -> None:
+    await index.write(*"abc")
+    new = await index.create()
+    await index.catch_up(new)
+    await index.promote(new)
+    await index.write("a", title="changed", version=NEW)
+    await index.write("d", version=NEW)
+    await index.delete("b")
+    assert (await index.found(OLD))[0] == {"a": "changed", "c": "title"}
+    with pytest.raises(FailedPreconditionError, match="lacks 1 items"):
+        await index.rpc.RollbackGeneration(pb.RollbackGenerationRequest(), None)
+    index.store._writer.release()
+    (old,) = [name for name, (state, _) in (await named(index)).items() if state == pb.GENERATION_STATE_PREVIOUS]
+    lacking = await index.pending(old)
+    assert [item.id for item in lacking] == ["d"]
+    await index.load(old, lacking, version=OLD)
+    await index.rpc.RollbackGeneration(pb.RollbackGenerationRequest(), None)
+    assert sorted((await index.found(OLD))[0]) == ["a", "c", "d"]
+
+
+async def named(index: Index) -> dict[str, tuple[int, int]]:
+    listed = await index.rpc.ListGenerations(pb.ListGenerationsRequest(), None)
+    return {g.name: (g.state, g.items) for g in listed.generations}
+
+
+async def test_a_forced_rollback_and_what_can_be_dropped(index: Index) -> None:
+    await index.write("a")
+    (old,) = await named(index)
+    with pytest.raises(FailedPreconditionError, match="is live"):
+        await index.rpc.DropGeneration(pb.DropGenerationRequest(generation=old), None)
+    with pytest.raises(FailedPreconditionError, match="no previous generation"):
+        await index.rpc.RollbackGeneration(pb.RollbackGenerationRequest(), None)
+    new = await index.create()
+    assert (await index.promote(new, force=True)).generation.name == new
+    assert (await index.found(NEW))[0] == {}
+    await index.rpc.RollbackGeneration(pb.RollbackGenerationRequest(force=True), None)
+    assert (await index.found(OLD))[0] == {"a": "title"}
+    await index.rpc.DropGeneration(pb.DropGenerationRequest(generation=new), None)
+    assert list(await named(index)) == [old]
+    with pytest.raises(NotFoundError):
+        await index.rpc.DropGeneration(pb.DropGenerationRequest(generation=new), None)
+    with pytest.raises(NotFoundError):
+        await index.verify(new)
+    assert (await index.write("b")).accepted == 1
+
+
+async def test_a_shop_that_never_stops_writing_can_change_its_model(index: Index) -> None:
+    """Each acknowledged write is in the new generation, though some came between the last look and the swap."""
+    await index.write(*(f"item-{i}" for i in range(50)))
+    new = await index.create()
+    acknowledged: dict[str, str] = {}
+
+    async def write() -> None:
+        for i in itertools.count():
+            name, title = f"item-{i % 70}", f"title {i}"
+            try:
+                await index.write(name, title=title)
+            except VersionMismatchError:
+                return
+            acknowledged[name] = title
+
+    writing = asyncio.create_task(write())
+
+    async def promoted() -> bool:
+        await index.catch_up(new)
+        try:
+            await index.promote(new)
+        except FailedPreconditionError as refused:
+            if refused.reason == "GENERATION_BEHIND":
+                return False
+            raise
+        return True
+
+    for _ in range(10):
+        if await promoted():
+            break
+    await asyncio.wait_for(writing, 20)
+    assert acknowledged
+    assert acknowledged.items() <= (await index.found(NEW))[0].items()
+
+
+async def test_requests_that_make_no_sense(index: Index) -> None:
+    with pytest.raises(FailedPreconditionError, match="nothing is live"):
+        await index.create()
+    await index.write("a")
+    with pytest.raises(InvalidArgumentError) as refused:
+        await index.rpc.CreateGeneration(pb.CreateGenerationRequest(dimensions=1, hnsw_m=65), None)
+    assert [v.field for v in refused.value.violations] == ["model_version", "dimensions", "hnsw_m"]
+    with pytest.raises(NotFoundError):
+        await index.pending("absent")
+    with pytest.raises(NotFoundError):
+        await index.load("absent", [item_pb2.Item(id="a", title="t")])
+    new = await index.create()
+    with pytest.raises(VersionMismatchError):
+        await index.load(new, [item_pb2.Item(id="a", title="t")], version=OLD)
