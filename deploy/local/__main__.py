@@ -44,22 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
 
-    demo = subparsers.add_parser(
-        "demo",
-        help="start, load a catalogue, search, stop",
-        description="Starts the mesh, loads a catalogue unless its index has it already, shows searches, and stops "
-        "everything. Beside a mesh that is up on another index it uses free ports.",
-    )
-    _catalogue_arguments(demo)
-    demo.add_argument("--query", default=_env("QUERY"), help="search for this only (env QUERY)")
-    demo.add_argument(
-        "--keep",
-        action="store_true",
-        default=_env("KEEP") not in (None, "0"),
-        help="leave the mesh up; `down` stops it (env KEEP=1)",
-    )
-    _port_argument(demo)
-    demo.set_defaults(run=commands.demo)
+    _demo_parser(subparsers)
 
     up = subparsers.add_parser(
         "up", help="start the mesh in the background", description="Starts the mesh and leaves it running."
@@ -87,6 +72,25 @@ def _parser() -> argparse.ArgumentParser:
     ingest.add_argument("--target", help="host:port of a gateway; the running mesh's by default")
     ingest.set_defaults(run=commands.ingest)
     return parser
+
+
+def _demo_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    demo = subparsers.add_parser(
+        "demo",
+        help="start, load a catalogue, search, stop",
+        description="Starts the mesh, loads a catalogue unless its index has it already, shows searches, and stops "
+        "everything. Beside a mesh that is up on another index it uses free ports.",
+    )
+    _catalogue_arguments(demo)
+    demo.add_argument("--query", default=_env("QUERY"), help="search for this only (env QUERY)")
+    demo.add_argument(
+        "--keep",
+        action="store_true",
+        default=_env("KEEP") not in (None, "0"),
+        help="leave the mesh up; `down` stops it (env KEEP=1)",
+    )
+    _port_argument(demo)
+    demo.set_defaults(run=commands.demo)
 
 
 def _catalogue_arguments(parser: argparse.ArgumentParser, what: str | None = None) -> None:

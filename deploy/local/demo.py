@@ -135,7 +135,10 @@ def note(chosen: Catalogue, profile: Profile, spec: MeshSpec) -> Loaded:
 def _show(address: str, searches: Sequence[DemoSearch]) -> None:
     with client.channel(address) as channel:
         # Otherwise the first search would be charged for the connection.
-        grpc.channel_ready_future(channel).result(timeout=_CONNECT_TIMEOUT_S)
+        try:
+            grpc.channel_ready_future(channel).result(timeout=_CONNECT_TIMEOUT_S)
+        except grpc.FutureTimeoutError:
+            raise LocalError(f"the gateway does not answer on {address}") from None
         stub = gateway_pb2_grpc.GatewayStub(channel)
         for search in searches:
             interrupt.check()
