@@ -1,0 +1,228 @@
+"""A shop changes its model while it is searched and written to, with the real services and two real models."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from aisle.catalog.v1 import item_pb2
+from aisle.common.v1 import embeddings_pb2, model_pb2
+from aisle.encoder.v1 import item_encoder_pb2, item_encoder_pb2_grpc
+from aisle.retrieval.v1 import vector_retrieval_pb2 as pb
+from aisle.retrieval.v1 import vector_retrieval_pb2_grpc
+
+from shared.bundles import load_bundle, seal, staging
+from shared.rpc import embeddings
+from tests.integration.vector_retrieval.processes import ServiceProcess, running
+from tests.integration.vector_retrieval.servers import ROOT, free_port
+
+MODEL = ROOT / "build" / "models" / "minilm"
+ITEMS = 240
+KINDS = ["red shoe", "blue lamp", "garden hose", "drill", "tea", "phone case", "wool hat", "desk", "saw", "bike"]
+
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(not (MODEL / "bundle.json").exists(), reason="no model: run `make models`"),
+]
+
+
+@pytest.fixture(scope="module")
+def second_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default model, told to read less of an item: another version, whose vectors differ."""
+    out = tmp_path_factory.mktemp("models") / "short"
+    manifest = load_bundle(MODEL).manifest
+    with staging(out) as staged:
+        shutil.copytree(MODEL, staged, dirs_exist_ok=True, ignore=shutil.ignore_patterns("bundle.json"))
+        seal(staged, manifest.model_copy(update={"name": "short", "max_item_tokens": 6}), out)
+    return out
+
+
+def python(module: str, **flags: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *(part for name, value in flags.items() for part in (f"--{name}", str(value)))],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'shared' / 'stubs'}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE if module.endswith("reindex") else subprocess.DEVNULL,
+    )
+
+
+@contextlib.contextmanager
+def encoding(bundle: Path) -> Iterator[str]:
+    """The address of an item encoder that runs `bundle`."""
+    port = free_port()
+    process = python("services.item_encoder", bundle=bundle, port=port, **{"metrics-port": free_port()})
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait(timeout=10)
+
+
+@contextlib.asynccontextmanager
+async def model(address: str) -> AsyncIterator["Model"]:
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = item_encoder_pb2_grpc.ItemEncoderStub(channel)
+        answer = await stub.GetModel(model_pb2.GetModelRequest(), timeout=60, wait_for_ready=True)
+        yield Model(stub, address, answer.model.version)
+
+
+@dataclass
+class Model:
+    stub: item_encoder_pb2_grpc.ItemEncoderStub
+    address: str
+    version: str
+
+    async def encode(self, items: Sequence[item_pb2.Item]) -> embeddings_pb2.Embeddings:
+        answer = await self.stub.EncodeItems(item_encoder_pb2.EncodeItemsRequest(items=items), timeout=60)
+        return answer.embeddings
+
+    async def rows(self, items: Sequence[item_pb2.Item]) -> np.ndarray:
+        return embeddings.unpack(await self.encode(items))
+
+
+def item(number: int, edition: int = 0) -> item_pb2.Item:
+    kind = KINDS[number % len(KINDS)]
+    made = item_pb2.Item(id=f"item-{number:04}", title=f"{kind} number {number} for the home, edition {edition}")
+    made.updated_at.GetCurrentTime()
+    return made
+
+
+@dataclass
+class Load:
+    """A steady load on the service, and what came of it."""
+
+    stub: vector_retrieval_pb2_grpc.VectorRetrievalStub
+    models: list[Model]
+    asking: Model
+    stopped: bool = False
+    searches: int = 0
+    by_version: dict[str, int] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    acknowledged: dict[str, str] = field(default_factory=dict)
+
+    async def search(self) -> None:
+        """Asks with the model in use for items that nobody rewrites, whose scores are therefore known."""
+        asked = [item(n) for n in range(8)]
+        rows = {m.version: await m.rows(asked) for m in self.models}
+        while not self.stopped:
+            version = self.asking.version
+            query = rows[version]
+            request = pb.SearchRequest(embeddings=embeddings.pack(query, version), limit=10)
+            try:
+                answer = await self.stub.Search(request, timeout=10)
+            except grpc.aio.AioRpcError as error:
+                self.failed.append(str(error.details()))
+                continue
+            self.searches += 1
+            self.by_version[version] = self.by_version.get(version, 0) + 1
+            if answer.model_version != version:
+                self.wrong.append(answer.model_version)
+            for at, candidates in enumerate(answer.candidates):
+                scores = {hit.item.id: hit.dense_score for hit in candidates.hits}
+                # An item's own vector was made from it by this model, or is not where it should be.
+                if len(scores) != 10 or abs(scores.get(asked[at].id, 0.0) - 1) > 1e-2:
+                    self.wrong.append(f"{version} after {self.searches}: {asked[at].id} has {scores.get(asked[at].id)}")
+
+    async def write(self, old: Model) -> None:
+        """Changes the other items with the old model's vectors until these are refused."""
+        for edition in itertools.count(1):
+            items = [item(100 + (edition * 4 + n) % (ITEMS - 100), edition) for n in range(4)]
+            request = pb.UpsertItemsRequest(items=items, embeddings=await old.encode(items))
+            try:
+                await self.stub.UpsertItems(request, timeout=30)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                    return
+                raise
+            self.acknowledged.update({i.id: i.title for i in items})
+
+
+async def lived_in(stub: vector_retrieval_pb2_grpc.VectorRetrievalStub, state: int) -> int:
+    listed = await stub.ListGenerations(pb.ListGenerationsRequest(), timeout=10)
+    return sum(g.items for g in listed.generations if g.state == state)
+
+
+async def killed_half_way(job: subprocess.Popen[bytes], stub: vector_retrieval_pb2_grpc.VectorRetrievalStub) -> None:
+    try:
+        async with asyncio.timeout(60):
+            while await lived_in(stub, pb.GENERATION_STATE_BUILDING) < ITEMS // 4:
+                assert job.poll() is None, job.communicate()[1].decode()
+                await asyncio.sleep(0.05)
+    finally:
+        job.kill()
+        job.communicate()
+
+
+async def gone_on_with(job: subprocess.Popen[bytes]) -> str:
+    try:
+        await asyncio.to_thread(job.wait, 90)
+    finally:
+        job.kill()
+        said = job.communicate()[1].decode()
+    assert job.returncode == 0, said
+    return said
+
+
+async def changed(service: ServiceProcess, old: Model, new: Model) -> Load:
+    flags = {"retrieval": f"127.0.0.1:{service.port}", "encoder": new.address, "batch-items": 8}
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{service.port}") as channel:
+        stub = vector_retrieval_pb2_grpc.VectorRetrievalStub(channel)
+        items = [item(n) for n in range(ITEMS)]
+        await stub.UpsertItems(pb.UpsertItemsRequest(items=items, embeddings=await old.encode(items)), timeout=60)
+        # A read that waits, after which those that do not see the catalogue too.
+        await stub.GetItems(pb.GetItemsRequest(ids=[items[0].id], consistency=pb.CONSISTENCY_STRONG), timeout=20)
+        load = Load(stub, [old, new], asking=old)
+        searching, writing = asyncio.create_task(load.search()), asyncio.create_task(load.write(old))
+        try:
+            await killed_half_way(python("services.vector_retrieval.reindex", **flags), stub)
+            said = await gone_on_with(python("services.vector_retrieval.reindex", **flags))
+            assert "going on with generation" in said
+            await asyncio.wait_for(writing, 30)
+            load.asking = new
+            await asyncio.sleep(1)
+        finally:
+            load.stopped = True
+            writing.cancel()
+            await asyncio.wait({searching, writing})
+        assert searching.exception() is None
+        found = await stub.GetItems(pb.GetItemsRequest(ids=list(load.acknowledged)), timeout=10)
+        assert {i.id: i.title for i in found.items} == load.acknowledged
+        status = await stub.GetStatus(pb.GetStatusRequest(), timeout=10)
+        assert (status.model_version, status.items) == (new.version, ITEMS)
+        return load
+
+
+async def test_a_model_changes_under_load(
+    home: str,
+    request: pytest.FixtureRequest,
+    second_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    uri = request.getfixturevalue("milvus_server").uri if home == "server" else str(tmp_path / "milvus.db")
+    flags = {"index": f"reindex_{uuid.uuid4().hex[:8]}", "search-timeout-s": "20"}
+    with encoding(MODEL) as first, encoding(second_model) as second, running(uri, tmp_path / "log", **flags) as service:
+        async with model(first) as old, model(second) as new:
+            assert old.version != new.version
+            load = await changed(service, old, new)
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n{home}: {load.searches} searches while the model changed, {len(load.failed)} failed, "
+            f"{len(load.wrong)} of a wrong version; {len(load.acknowledged)} items written meanwhile, none missed\n"
+        )
+    assert load.failed == []
+    assert load.wrong == []
+    assert len(load.by_version) == 2
