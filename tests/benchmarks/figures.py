@@ -15,18 +15,26 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "build" / "bench"
+LOGS = OUT / "logs"
 PACKAGES = ("grpcio", "onnxruntime", "torch", "transformers", "tokenizers", "numpy", "pymilvus")
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a figure is called and should reach: known before it is measured, so that a failed row still names it."""
+
+    name: str
+    goal: float
+    better: str = "higher"
+    unit: str = "ratio"
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One row. `value` is `None` where it could not be measured, and `note` then says why."""
 
-    name: str
+    goal: Goal
     value: float | None
-    goal: float
-    better: str = "higher"
-    unit: str = "ratio"
     raw: dict[str, Any] = field(default_factory=dict)
     note: str = ""
 
@@ -35,36 +43,37 @@ class Figure:
         """Whether the goal was reached; `None` where nothing was measured."""
         if self.value is None:
             return None
-        return self.value >= self.goal if self.better == "higher" else self.value <= self.goal
+        return self.value >= self.goal.goal if self.goal.better == "higher" else self.value <= self.goal.goal
 
     def as_json(self) -> dict[str, Any]:
         """One object of `build/bench/<part>.json`."""
         return {
-            "name": self.name,
+            "name": self.goal.name,
             "value": self.value,
-            "unit": self.unit,
-            "goal": self.goal,
-            "better": self.better,
+            "unit": self.goal.unit,
+            "goal": self.goal.goal,
+            "better": self.goal.better,
             "met": self.met,
             "raw": self.raw,
             "note": self.note,
         }
 
 
-def write(part: str, figures: list[Figure]) -> Path:
-    """Writes the figures of `part` and their context, and prints them."""
+def write(name: str, figures: list[Figure], **settings: Any) -> Path:
+    """Writes `build/bench/<name>.json` and the context, and prints the table."""
     OUT.mkdir(parents=True, exist_ok=True)
-    path = OUT / f"{part}.json"
+    path = OUT / f"{name}.json"
     path.write_text(json.dumps([figure.as_json() for figure in figures], indent=2) + "\n")
-    (OUT / "context.json").write_text(json.dumps(context(), indent=2) + "\n")
-    table = Table(title=f"benchmark: {part}", title_justify="left")
+    (OUT / "context.json").write_text(json.dumps({**context(), **settings}, indent=2) + "\n")
+    table = Table(title=f"benchmark: {name}", title_justify="left")
     for column in ("figure", "value", "goal", "met", "note"):
-        table.add_column(column, justify="right" if column in {"value", "goal"} else "left")
+        table.add_column(column, justify="right" if column in {"value", "goal"} else "left", overflow="fold")
     for figure in figures:
-        sign = "≥" if figure.better == "higher" else "≤"
+        sign = "≥" if figure.goal.better == "higher" else "≤"
         met = {True: "yes", False: "NO", None: "not measured"}[figure.met]
         value = "" if figure.value is None else f"{figure.value:.2f}"
-        table.add_row(figure.name, value, f"{sign} {figure.goal:g}", met, figure.note)
+        unit = "" if figure.goal.unit == "ratio" else f" {figure.goal.unit}"
+        table.add_row(figure.goal.name, value, f"{sign} {figure.goal.goal:g}{unit}", met, figure.note)
     Console().print(table)
     return path
 
@@ -74,9 +83,10 @@ def context() -> dict[str, Any]:
     cpuinfo = Path("/proc/cpuinfo").read_text()
     model = next((line.split(":")[1].strip() for line in cpuinfo.splitlines() if line.startswith("model name")), "")
     flags = next((line.split(":")[1].split() for line in cpuinfo.splitlines() if line.startswith("flags")), [])
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     return {
-        "commit": commit.stdout.strip(),
+        "commit": _git("rev-parse", "HEAD"),
+        # The commit alone would claim figures that other code gave.
+        "uncommitted_changes": bool(_git("status", "--porcelain")),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
             "cpu": model,
@@ -86,3 +96,7 @@ def context() -> dict[str, Any]:
         },
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()

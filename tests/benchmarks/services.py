@@ -1,39 +1,87 @@
-"""Service processes on free ports, with logs, ended by their own id."""
+"""Aisle's services as processes on free ports, and where their time went."""
 
-import subprocess
+import asyncio
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local import client
 from deploy.local.spec import KINDS, free_ports
-from tests.benchmarks.figures import OUT, ROOT
+from tests.benchmarks.processes import started, until_ready
 
 START_S = 60.0
 
+Measure = Callable[[], Awaitable[float]]
 
-@contextmanager
-def service(name: str, *flags: str) -> Iterator[str]:
-    """`services.<name>`, serving; gives its address."""
+
+class Service:
+    """One that serves."""
+
+    def __init__(self, address: str, metrics_url: str) -> None:
+        self.address = address
+        self._metrics_url = metrics_url
+        self._before = self._engine()
+        self._seconds = 0.0
+
+    def watched(self, measure: Measure) -> Measure:
+        """`measure`, with the time it took known to `profile`."""
+
+        async def timed() -> float:
+            started_at = asyncio.get_running_loop().time()
+            result = await measure()
+            self._seconds += asyncio.get_running_loop().time() - started_at
+            return result
+
+        return timed
+
+    def profile(self) -> dict[str, float]:
+        """Where the engine's time went since the start, by its own metrics."""
+        now = self._engine()
+        spent = {name: value - self._before.get(name, 0.0) for name, value in now.items()}
+        passes = max(spent.get("forward_seconds_count", 0.0), 1.0)
+        rows = max(spent.get("queue_seconds_count", 0.0), 1.0)
+        return {
+            "forward_share": round(spent.get("forward_seconds_sum", 0.0) / max(self._seconds, 1e-9), 3),
+            "forward_ms": round(spent.get("forward_seconds_sum", 0.0) / passes * 1000, 2),
+            "queue_ms": round(spent.get("queue_seconds_sum", 0.0) / rows * 1000, 2),
+            "rows_a_batch": round(spent.get("batch_items_sum", 0.0) / passes, 1),
+            "tokens_a_batch": round(spent.get("tokens_total", 0.0) / passes, 1),
+        }
+
+    def _engine(self) -> dict[str, float]:
+        with urllib.request.urlopen(self._metrics_url, timeout=5) as answer:
+            text = answer.read().decode()
+        found: dict[str, float] = {}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name.startswith("aisle_engine_") and "le" not in sample.labels:
+                    name = sample.name.removeprefix("aisle_engine_")
+                    found[name] = found.get(name, 0.0) + sample.value
+        return found
+
+
+def told(profile: dict[str, float]) -> str:
+    """A profile in words."""
+    return (
+        f"forward passes ran {profile['forward_share']:.0%} of the time, {profile['forward_ms']:g} ms and "
+        f"{profile['rows_a_batch']:g} rows ({profile['tokens_a_batch']:g} tokens) each; rows waited "
+        f"{profile['queue_ms']:g} ms"
+    )
+
+
+@asynccontextmanager
+async def service(name: str, *flags: str) -> AsyncIterator[Service]:
+    """`services.<name>`, serving."""
     port, metrics = free_ports(2)
-    logs = OUT / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
     kind = next(kind for kind in KINDS if kind.name == name)
     command = [sys.executable, "-m", f"services.{name}", "--port", str(port), "--metrics-port", str(metrics), *flags]
-    with (logs / f"{name}.log").open("wb") as out:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out)
-    try:
-        until = time.monotonic() + START_S
-        while client.health(f"127.0.0.1:{port}", kind.health) != "SERVING":
-            if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"{name} did not start: see {logs / name}.log")
-            time.sleep(0.1)
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+
+    async def serving() -> bool:
+        return await asyncio.to_thread(client.health, f"127.0.0.1:{port}", kind.health) == "SERVING"
+
+    async with started(name, command) as process:
+        await until_ready(name, process, serving, START_S)
+        yield Service(f"127.0.0.1:{port}", f"http://127.0.0.1:{metrics}/metrics")

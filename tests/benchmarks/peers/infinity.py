@@ -1,77 +1,69 @@
-"""Infinity (infinity-emb), installed into an environment of its own and serving the same weights."""
+"""Infinity (infinity-emb) over the same weights, with its torch engine or its ONNX one."""
 
-import os
-import subprocess
-import sys
-import time
+import asyncio
+import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from deploy.local.spec import free_ports
-from tests.benchmarks.figures import OUT, ROOT
+from tests.benchmarks.peers.environment import PEERS, environment
+from tests.benchmarks.processes import finished, started, until_ready
 
-VENV = ROOT / "build" / "peers" / "infinity"
-REQUIREMENTS = Path(__file__).with_name("infinity.txt")
 START_S = 120.0
-_QUIET = {"INFINITY_ANONYMOUS_USAGE_STATS": "0", "DO_NOT_TRACK": "1"}
-"""A benchmark tells nobody that it runs."""
+# A benchmark tells nobody that it runs, and asks nobody for weights.
+_ENV = {"INFINITY_ANONYMOUS_USAGE_STATS": "0", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
 
 
-class PeerError(Exception):
-    """The peer cannot be measured; the message says why."""
+@asynccontextmanager
+async def torch_engine(weights: Path) -> AsyncIterator[str]:
+    """Infinity as it comes; gives its target."""
+    folder = await environment("infinity", torch=True)
+    async with _serving("infinity-torch", folder, weights, "torch", "--no-bettertransformer") as target:
+        yield target
 
 
-def install() -> None:
-    """Makes the environment, once."""
-    if (VENV / "bin" / "infinity_emb").is_file():
-        return
-    torch = next(line.strip() for line in (ROOT / "versions.txt").open() if line.startswith("torch=="))
-    pip = [str(VENV / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    try:
-        subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True, capture_output=True, text=True)
-        subprocess.run([*pip, torch], check=True, capture_output=True, text=True)
-        subprocess.run([*pip, torch, "-r", str(REQUIREMENTS)], check=True, capture_output=True, text=True)
-    except subprocess.CalledProcessError as error:
-        lines = (error.stderr or "").strip().splitlines() or ["no message"]
-        raise PeerError(f"Infinity could not be installed: {lines[-1]}") from error
+@asynccontextmanager
+async def onnx_engine(weights: Path, precision: str) -> AsyncIterator[str]:
+    """Infinity's `optimum` engine over an export of its own kind: `fp32`, which it optimises itself, or `int8`."""
+    folder = await environment("infinity-onnx", torch=True)
+    model = PEERS / f"minilm-onnx-{precision}"
+    stamp = model / ".exported"
+    if not stamp.is_file():
+        shutil.rmtree(model, ignore_errors=True)
+        script = Path(__file__).with_name("export_onnx.py")
+        command = [str(folder / "bin" / "python"), str(script), str(weights), str(model), precision]
+        await finished(f"export-{precision}", command, _ENV)
+        stamp.touch()
+    async with _serving(f"infinity-onnx-{precision}", folder, model, "optimum") as target:
+        yield target
 
 
-@contextmanager
-def serving(model: Path) -> Iterator[str]:
-    """Infinity with its torch engine over `model`; gives its URL."""
-    install()
+@asynccontextmanager
+async def _serving(name: str, folder: Path, model: Path, engine: str, *flags: str) -> AsyncIterator[str]:
     (port,) = free_ports(1)
-    log = OUT / "logs" / "infinity.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
     command = [
-        *(str(VENV / "bin" / "infinity_emb"), "v2", "--model-id", str(model), "--engine", "torch", "--device", "cpu"),
-        *("--host", "127.0.0.1", "--port", str(port), "--no-bettertransformer", "--log-level", "error"),
+        # Its ONNX engine finds the graph of a local model only where the path to it is relative.
+        *(str(folder / "bin" / "infinity_emb"), "v2", "--model-id", ".", "--served-model-name", "model"),
+        *("--engine", engine, "--device", "cpu", "--host", "127.0.0.1", "--port", str(port), "--log-level", "error"),
+        *flags,
     ]
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "HF_HUB_OFFLINE": "1", **_QUIET})
+
+    async def ready() -> bool:
+        return await asyncio.to_thread(answers, f"http://127.0.0.1:{port}/health")
+
+    env = {**_ENV, "HF_HUB_CACHE": str(folder / "cache" / name)}
+    async with started(name, command, env, cwd=model) as process:
+        await until_ready(name, process, ready, START_S)
+        yield f"infinity://127.0.0.1:{port}"
+
+
+def answers(url: str) -> bool:
+    """Whether GET gives 200."""
     try:
-        _wait(f"http://127.0.0.1:{port}/health", process, log)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + START_S
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=1):
-                return
-        except (urllib.error.URLError, OSError):
-            if process.poll() is not None or time.monotonic() > until:
-                last = (log.read_text(errors="replace").strip().splitlines() or ["nothing was logged"])[-1]
-                raise PeerError(f"Infinity did not start: {last}") from None
-            time.sleep(0.2)
+        with urllib.request.urlopen(url, timeout=1):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
