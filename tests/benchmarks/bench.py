@@ -12,7 +12,7 @@ from shared.inference import BackendName, Output, open_backend, tune_interpreter
 from shared.inference.tokens import TextTokenizer, Tokens
 from tests.benchmarks.figures import ROOT, Goal
 
-SIZES = (8, 16, 32, 64, 128)
+SIZES = (4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,9 @@ async def measured(target: str, *, callers: int, seconds: float, offset: int = 0
                 process.kill()
             await process.wait()
     if process.returncode:
-        lines = error.decode(errors="replace").strip().splitlines() or ["nothing was said"]
+        # A gRPC error ends with a line of its own that says nothing: ">".
+        lines = [line for line in error.decode(errors="replace").splitlines() if len(line.strip()) > 1]
+        lines = [line.strip() for line in lines if "details =" in line] or lines or ["nothing was said"]
         raise LoadError(f"the load on {target} failed: {lines[-1]}")
     result: dict[str, Any] = json.loads(out)
     return result
