@@ -63,6 +63,7 @@ class RowError(NamedTuple):
 class Candidate(NamedTuple):
     """One hit of the index. A score or rank is `None` where that half of the search did not find the item."""
 
+    item_id: str
     item: ItemPayload
     score: float
     dense_score: float | None = None

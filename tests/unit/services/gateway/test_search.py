@@ -107,7 +107,7 @@ async def test_candidate_count_is_passed_on() -> None:
 
 async def test_items_pass_through_untouched() -> None:
     item = object()
-    answer = await Mesh(found=Found([Candidate(item, 1.0)], "g1", "v1")).search()
+    answer = await Mesh(found=Found([Candidate("id", item, 1.0)], "g1", "v1")).search()
     assert answer.results[0].candidate.item is item
 
 

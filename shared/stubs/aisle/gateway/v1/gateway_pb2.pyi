@@ -71,7 +71,8 @@ class SearchRequest(_message.Message):
     """Results per page, 1 to 100; 0 means 10."""
     page_token: _builtins.str
     """From the previous response, with the rest of the request unchanged but for `page_size` and `explain`; empty
-    for the first page.
+    for the first page, which draws up the list. Whatever is written between pages, no item is on two of them, and
+    none of the list is passed over; items added meanwhile are not on it.
     """
     candidate_count: _builtins.int
     """How many candidates are retrieved and ordered, 1 to 1,000; 0 means the server's default. Bounds how far
@@ -153,7 +154,8 @@ class SimilarItemsRequest(_message.Message):
     """Results per page, 1 to 100; 0 means 10."""
     page_token: _builtins.str
     """From the previous response, with the rest of the request unchanged but for `page_size` and `explain`; empty
-    for the first page.
+    for the first page, which draws up the list. Whatever is written between pages, no item is on two of them, and
+    none of the list is passed over; items added meanwhile are not on it.
     """
     candidate_count: _builtins.int
     """How many candidates are retrieved and ordered, 1 to 1,000; 0 means the server's default."""
