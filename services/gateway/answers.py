@@ -20,6 +20,7 @@ class Reason(Enum):
     RERANKER_PARTIAL = 2
     QUERY_ENCODER_UNAVAILABLE = 3
     LEXICAL_UNSUPPORTED = 4
+    PREVIOUS_GENERATION = 5
 
 
 class Degradation(NamedTuple):
@@ -27,6 +28,14 @@ class Degradation(NamedTuple):
 
     reason: Reason
     message: str
+
+
+FROM_BEFORE = Degradation(
+    Reason.PREVIOUS_GENERATION,
+    "found in the index's generation before the live one, without the items added since: the query's model is the old "
+    "one",
+)
+"""What is left out while a shop changes its model, until its encoders have the new one."""
 
 
 @dataclass(frozen=True, slots=True)

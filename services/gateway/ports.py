@@ -17,6 +17,8 @@ FilterPayload = object
 
 LEXICAL_UNSUPPORTED = "LEXICAL_UNSUPPORTED"
 """What the index says when words were asked for and its store cannot rank by them."""
+PREVIOUS_GENERATION = "PREVIOUS_GENERATION"
+"""What the index says when the generation before the live one answered, because the vector was of its model."""
 
 
 class Priority(Enum):

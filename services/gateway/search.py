@@ -3,6 +3,7 @@
 query encoder fails     found by words alone             QUERY_ENCODER_UNAVAILABLE
 … and no words either   UnavailableError
 store has no words      found by vector alone            LEXICAL_UNSUPPORTED
+query's model is old    found in the generation before   PREVIOUS_GENERATION
 retrieval fails         its error, a hang as UnavailableError
 re-ranker fails         the index's order                RERANKER_UNAVAILABLE
 … scores some only      the others below, in its order   RERANKER_PARTIAL
@@ -16,11 +17,12 @@ from dataclasses import dataclass, field
 import structlog
 
 from services.gateway import validation
-from services.gateway.answers import Answer, Degradation, ModelVersions, Page, PageRequest, Reason
+from services.gateway.answers import FROM_BEFORE, Answer, Degradation, ModelVersions, Page, PageRequest, Reason
 from services.gateway.budgets import RemainingS, StageBudget
 from services.gateway.paging import PageTokens
 from services.gateway.ports import (
     LEXICAL_UNSUPPORTED,
+    PREVIOUS_GENERATION,
     FilterPayload,
     Found,
     Mode,
@@ -148,6 +150,8 @@ class Searcher:
             if encode_error is not None:
                 raise _nothing_to_search_by(encode_error)
             run.leave_out(Reason.LEXICAL_UNSUPPORTED, "found by vector alone: the store cannot rank by words")
+        if PREVIOUS_GENERATION in found.degraded:
+            run.degraded.append(FROM_BEFORE)
         return found
 
     async def _rerank(self, run: _Run, found: Found) -> tuple[list[Ranked], str]:

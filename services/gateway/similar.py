@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from services.gateway import validation
-from services.gateway.answers import Answer, ModelVersions, PageRequest
+from services.gateway.answers import FROM_BEFORE, Answer, ModelVersions, PageRequest
 from services.gateway.budgets import RemainingS, StageBudget
 from services.gateway.paging import PageTokens
-from services.gateway.ports import Candidate, Found, Mode, RetrievalPort, Vectors
+from services.gateway.ports import PREVIOUS_GENERATION, Candidate, Found, Mode, RetrievalPort, Vectors
 from services.gateway.ranking import unranked
 from services.gateway.stages import Stages
 from shared.errors import InternalError, NotFoundError
@@ -71,6 +71,7 @@ class SimilarFinder:
             generation=found.generation,
             versions=ModelVersions(index=found.model_version),
             timings=stages.timings(),
+            degraded=[FROM_BEFORE] if PREVIOUS_GENERATION in found.degraded else [],
         )
 
     def _neighbours(self, item_id: str, vector: Vectors, page: PageRequest) -> Callable[[int], Awaitable[Found]]:

@@ -250,6 +250,13 @@ async def test_a_store_without_words_is_told() -> None:
     assert reasons(answer) == [Reason.LEXICAL_UNSUPPORTED]
 
 
+async def test_an_index_with_a_newer_model_than_the_query_is_told() -> None:
+    answer = await Mesh(found=Found(candidates(3), "g0", "v1", ("PREVIOUS_GENERATION",))).search()
+    assert (reasons(answer), answer.generation) == ([Reason.PREVIOUS_GENERATION], "g0")
+    both = Found(candidates(3), "g0", "v1", ("LEXICAL_UNSUPPORTED", "PREVIOUS_GENERATION"))
+    assert reasons(await Mesh(found=both).search()) == [Reason.LEXICAL_UNSUPPORTED, Reason.PREVIOUS_GENERATION]
+
+
 async def test_everything_soft_down_at_once() -> None:
     answer = await Mesh(encoder=DOWN, reranker=FakeReranker(DOWN)).search()
     assert reasons(answer) == [Reason.QUERY_ENCODER_UNAVAILABLE, Reason.RERANKER_UNAVAILABLE]

@@ -37,6 +37,8 @@ class _DegradedReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degrad
     """The query encoder did not answer: found by words alone."""
     DEGRADED_REASON_LEXICAL_UNSUPPORTED: _DegradedReason.ValueType  # 4
     """The store cannot search by words: found by vector alone."""
+    DEGRADED_REASON_PREVIOUS_GENERATION: _DegradedReason.ValueType  # 5
+    """The index has a newer model than the query's vector: found in the generation before, without the items added since."""
 
 class DegradedReason(_DegradedReason, metaclass=_DegradedReasonEnumTypeWrapper):
     """What can be left out of an answer."""
@@ -51,6 +53,8 @@ DEGRADED_REASON_QUERY_ENCODER_UNAVAILABLE: DegradedReason.ValueType  # 3
 """The query encoder did not answer: found by words alone."""
 DEGRADED_REASON_LEXICAL_UNSUPPORTED: DegradedReason.ValueType  # 4
 """The store cannot search by words: found by vector alone."""
+DEGRADED_REASON_PREVIOUS_GENERATION: DegradedReason.ValueType  # 5
+"""The index has a newer model than the query's vector: found in the generation before, without the items added since."""
 Global___DegradedReason: _TypeAlias = DegradedReason  # noqa: Y015
 
 @_typing.final
