@@ -251,6 +251,7 @@ def _row_errors(errors: Sequence[row_error_pb2.RowError], rows: int, name: str) 
 def _candidate(hit: vector_retrieval_pb2.Hit) -> Candidate:
     has = hit.HasField
     return Candidate(
+        hit.item.id,
         hit.item,
         hit.score,
         hit.dense_score if has("dense_score") else None,

@@ -17,6 +17,8 @@ FilterPayload = object
 
 LEXICAL_UNSUPPORTED = "LEXICAL_UNSUPPORTED"
 """What the index says when words were asked for and its store cannot rank by them."""
+PREVIOUS_GENERATION = "PREVIOUS_GENERATION"
+"""What the index says when the generation before the live one answered, because the vector was of its model."""
 
 
 class Priority(Enum):
@@ -63,6 +65,7 @@ class RowError(NamedTuple):
 class Candidate(NamedTuple):
     """One hit of the index. A score or rank is `None` where that half of the search did not find the item."""
 
+    item_id: str
     item: ItemPayload
     score: float
     dense_score: float | None = None

@@ -3,6 +3,7 @@
 query encoder fails     found by words alone             QUERY_ENCODER_UNAVAILABLE
 … and no words either   UnavailableError
 store has no words      found by vector alone            LEXICAL_UNSUPPORTED
+query's model is old    found in the generation before   PREVIOUS_GENERATION
 retrieval fails         its error, a hang as UnavailableError
 re-ranker fails         the index's order                RERANKER_UNAVAILABLE
 … scores some only      the others below, in its order   RERANKER_PARTIAL
@@ -16,11 +17,13 @@ from dataclasses import dataclass, field
 import structlog
 
 from services.gateway import validation
-from services.gateway.answers import Answer, Degradation, ModelVersions, PageRequest, Reason, cut
+from services.gateway.answers import FROM_BEFORE, Answer, Degradation, ModelVersions, Page, PageRequest, Reason
 from services.gateway.budgets import RemainingS, StageBudget
 from services.gateway.paging import PageTokens
 from services.gateway.ports import (
     LEXICAL_UNSUPPORTED,
+    PREVIOUS_GENERATION,
+    FilterPayload,
     Found,
     Mode,
     QueryEncoderPort,
@@ -59,6 +62,8 @@ class _Run:
     """One search under way."""
 
     text: str
+    filter_: FilterPayload | None
+    page: Page
     stages: Stages
     degraded: list[Degradation] = field(default_factory=list)
 
@@ -94,16 +99,16 @@ class Searcher:
         Raises `InvalidArgumentError` with every field at fault, `VersionMismatchError`, or what the index raises.
         """
         text = query.strip()
-        offset = page.check(self._tokens, validation.query_problems(text))
-        run = _Run(text, Stages(self._clock))
+        wanted = page.check(self._tokens, validation.query_problems(text))
+        run = _Run(text, page.filter_, wanted, Stages(self._clock))
         vector, encode_error = await self._encode(run)
-        found = await self._retrieve(run, page, vector, encode_error)
+        found = await self._retrieve(run, vector, encode_error)
         ranked, reranker = await self._rerank(run, found)
-        results, token = cut(ranked, page, offset, self._tokens)
+        cut = wanted.cut(ranked)
         return Answer(
-            results=results,
-            next_page_token=token,
-            candidate_count=len(ranked),
+            results=cut.results,
+            next_page_token=cut.next_page_token,
+            candidate_count=cut.candidate_count,
             generation=found.generation,
             versions=ModelVersions(vector.model_version if vector else "", found.model_version, reranker),
             timings=run.stages.timings(),
@@ -123,19 +128,20 @@ class Searcher:
             run.leave_out(Reason.QUERY_ENCODER_UNAVAILABLE, f"found by words alone: {error.message}")
             return None, error
 
-    async def _retrieve(
-        self, run: _Run, page: PageRequest, vector: Vectors | None, encode_error: AisleError | None
-    ) -> Found:
+    async def _retrieve(self, run: _Run, vector: Vectors | None, encode_error: AisleError | None) -> Found:
+        async def search(limit: int) -> Found:
+            return await self._retrieval.search(
+                vector=vector,
+                text=run.text,
+                mode=Mode.HYBRID if vector else Mode.LEXICAL,
+                filter_=run.filter_,
+                limit=limit,
+                timeout_s=self._policy.retrieve.timeout_s(self._remaining_s()),
+            )
+
         try:
             with run.stages.stage("retrieve"):
-                found = await self._retrieval.search(
-                    vector=vector,
-                    text=run.text,
-                    mode=Mode.HYBRID if vector else Mode.LEXICAL,
-                    filter_=page.filter_,
-                    limit=page.candidate_count or self._policy.candidate_count,
-                    timeout_s=self._policy.retrieve.timeout_s(self._remaining_s()),
-                )
+                found = await run.page.retrieve(search, self._policy.candidate_count)
         except FailedPreconditionError as error:
             if encode_error is not None and error.reason == LEXICAL_UNSUPPORTED:
                 raise _nothing_to_search_by(encode_error) from error
@@ -144,6 +150,8 @@ class Searcher:
             if encode_error is not None:
                 raise _nothing_to_search_by(encode_error)
             run.leave_out(Reason.LEXICAL_UNSUPPORTED, "found by vector alone: the store cannot rank by words")
+        if PREVIOUS_GENERATION in found.degraded:
+            run.degraded.append(FROM_BEFORE)
         return found
 
     async def _rerank(self, run: _Run, found: Found) -> tuple[list[Ranked], str]:

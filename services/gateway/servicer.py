@@ -125,3 +125,4 @@ def _initialise_metrics() -> None:
             metrics.STAGE_SECONDS.labels(method, stage)
     for reason in Reason:
         metrics.DEGRADED.labels("Search", reason.name)
+    metrics.DEGRADED.labels("SimilarItems", Reason.PREVIOUS_GENERATION.name)

@@ -136,8 +136,8 @@ class GatewaySettings(ServiceSettings):
 
     page_token_key: SecretStr = Field(
         SecretStr("aisle"),
-        description="Signs page tokens; the same on every replica. A token holds no more than a position, so the "
-        "default guards against mistakes; set a secret to guard against forgery.",
+        description="Signs page tokens; the same on every replica. A token holds no more than digests of ids, so "
+        "the default guards against mistakes; set a secret to guard against forgery.",
     )
 
     def search_policy(self) -> SearchPolicy:

@@ -37,7 +37,7 @@ def vectors(rows: int = 1, version: str = "v1") -> Vectors:
 
 def candidates(count: int, top: float = 1.0) -> list[Candidate]:
     return [
-        Candidate(item=f"item-{at}", score=top - at * 0.01, dense_score=0.5, dense_rank=at + 1) for at in range(count)
+        Candidate(f"id-{at}", f"item-{at}", top - at * 0.01, dense_score=0.5, dense_rank=at + 1) for at in range(count)
     ]
 
 

@@ -319,7 +319,9 @@ class SearchRequest(_message.Message):
     """Which writes the answer must show; BOUNDED when not said."""
     offset: _builtins.int
     """Hits passed over before the first one returned, at most 1,000. Pages of one search are cut from one order as long
-    as nobody writes; past the depth to which halves are fused, a hybrid order may change with the page.
+    as nobody writes; past the depth to which halves are fused, a hybrid order may change with the page. While others
+    write, page by `exclude_ids` instead: what was shown is not shown again, and nothing that ranks above what is
+    shown was passed over.
     """
     min_score: _builtins.float
     """Hits whose `score` is below are left out: cosine similarity, BM25 or the fused score, as the mode has it."""
@@ -351,7 +353,7 @@ class SearchRequest(_message.Message):
 
     @_builtins.property
     def exclude_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items never returned (the item itself in "similar items"). At most 1,000."""
+        """Items never returned: the item itself in "similar items", or those that earlier pages have shown. At most 1,000."""
 
     @_builtins.property
     def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___FacetRequest]:
