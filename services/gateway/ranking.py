@@ -7,11 +7,18 @@ from services.gateway.ports import Candidate
 
 
 class Ranked(NamedTuple):
-    """A candidate in its final place. `score` never rises from one place to the next."""
+    """A candidate in its final place. `score` never rises from one place to the next, but where diversity or exploration
+    moved a candidate. The parts of the score are as `aisle.gateway.v1.ScoreBreakdown` has them, `None` for those that
+    had no say."""
 
     candidate: Candidate
     score: float
     rerank_score: float | None = None
+    user_score: float | None = None
+    related_score: float | None = None
+    popularity_score: float | None = None
+    personalization: float | None = None
+    exploration: bool = False
 
 
 def unranked(candidates: Sequence[Candidate]) -> list[Ranked]:
