@@ -1,13 +1,13 @@
-"""What `Search` and `SimilarItems` are asked and answer."""
+"""What `Search`, `SimilarItems` and `Recommend` are asked and answer."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from services.gateway import validation
 from services.gateway.paging import PageTokens, Rest
-from services.gateway.ports import Candidate, FilterPayload, Found
+from services.gateway.ports import Candidate, FilterPayload
 from services.gateway.ranking import Ranked
 from services.gateway.stages import StageTiming
 from shared.errors import FieldViolation, InvalidArgumentError
@@ -21,6 +21,8 @@ class Reason(Enum):
     QUERY_ENCODER_UNAVAILABLE = 3
     LEXICAL_UNSUPPORTED = 4
     PREVIOUS_GENERATION = 5
+    PERSONALIZATION_UNAVAILABLE = 6
+    COLD_START = 7
 
 
 class Degradation(NamedTuple):
@@ -75,6 +77,17 @@ class PageRequest:
         return Page(self, rest, tokens)
 
 
+class Listing(Protocol):
+    """What holds candidates."""
+
+    @property
+    def candidates(self) -> Sequence[Candidate]:
+        """Each once."""
+
+
+L = TypeVar("L", bound=Listing)
+
+
 class Page:
     """One page of a list: the first, which any candidate may be on, or one of what is left of it."""
 
@@ -83,7 +96,7 @@ class Page:
         self._rest = rest
         self._tokens = tokens
 
-    async def retrieve(self, search: Callable[[int], Awaitable[Found]], default_count: int) -> Found:
+    async def retrieve(self, search: Callable[[int], Awaitable[L]], default_count: int) -> L:
         """What `search` finds when asked for as many candidates as the request says.
 
         Items written since the first page may stand before what is left of its list, so where some of that is not

@@ -176,6 +176,7 @@ class RetrievalClient(Client):
         self,
         *,
         filter_: FilterPayload | None,
+        ids: Sequence[str] = (),
         limit: int,
         exclude: Sequence[str] = (),
         with_vectors: bool = False,
@@ -183,7 +184,7 @@ class RetrievalClient(Client):
     ) -> Found:
         """The most popular items that meet the filter."""
         request = vector_retrieval_pb2.BrowseItemsRequest(
-            filter=wire.filter_(filter_),
+            filter=wire.filter_among(filter_, ids),
             limit=limit,
             exclude_ids=exclude,
             include_embeddings=with_vectors,
@@ -192,7 +193,7 @@ class RetrievalClient(Client):
             self._stub.BrowseItems, request, timeout_s
         )
         return Found(
-            [Candidate(item, item.popularity, group_id=item.group_id, item_id=item.id) for item in response.items],
+            [Candidate(item.id, item, item.popularity, group_id=item.group_id) for item in response.items],
             response.generation,
             response.model_version,
             vectors=self._rows(response.embeddings, len(response.items)) if with_vectors else None,
@@ -295,5 +296,4 @@ def _candidate(hit: vector_retrieval_pb2.Hit) -> Candidate:
         hit.lexical_score if has("lexical_score") else None,
         hit.lexical_rank if has("lexical_rank") else None,
         hit.item.group_id,
-        hit.item.id,
     )

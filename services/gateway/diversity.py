@@ -7,6 +7,7 @@ import numpy as np
 
 from services.gateway.vectors import Matrix
 
+
 def marginal_relevance(scores: Sequence[float], rows: Matrix, diversity: float, depth: int) -> list[int]:
     """Positions in the order to show them: each place goes to the item with the most of
     `(1 - diversity) * score - diversity * cosine to the most alike item above it` (Carbonell & Goldstein 1998).
@@ -32,8 +33,8 @@ def marginal_relevance(scores: Sequence[float], rows: Matrix, diversity: float, 
 def explored(new: Sequence[bool], share: float) -> list[int]:
     """Positions in the order to show them, with every `1 / share`-th place kept for a new item.
 
-    `new` says of each item, best first, whether nobody has seen it yet; `share` is 0 (the order stays) to 1. A kept place
-    goes to the best new item that is left; the others keep their order around it.
+    `new` says of each item, best first, whether nobody has seen it yet; `share` is 0 (the order stays) to 1. A kept
+    place goes to the best new item that is left; the others keep their order around it.
     """
     order: list[int] = []
     left = dict.fromkeys(range(len(new)))

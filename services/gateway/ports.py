@@ -93,7 +93,6 @@ class Candidate(NamedTuple):
     lexical_score: float | None = None
     lexical_rank: int | None = None
     group_id: str = ""
-    item_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,13 +275,14 @@ class RetrievalPort(Protocol):
         self,
         *,
         filter_: FilterPayload | None,
+        ids: Sequence[str] = (),
         limit: int,
         exclude: Sequence[str] = (),
         with_vectors: bool = False,
         timeout_s: float,
     ) -> Found:
-        """Items by a filter alone, 1 to 1,000, the most popular first. Their score is the catalogue's `popularity`, 0
-        for those without, who come last. Raises as `search` does."""
+        """Items by a filter alone, 1 to 1,000, the most popular first; only those of `ids` where there are any. Their
+        score is the catalogue's `popularity`, 0 for those without, who come last. Raises as `search` does."""
 
     async def get(self, item_id: str, *, with_vector: bool, timeout_s: float) -> Stored | None:
         """`None` when the item is not there."""

@@ -7,9 +7,9 @@ from services.gateway.ports import Candidate
 
 
 class Ranked(NamedTuple):
-    """A candidate in its final place. `score` never rises from one place to the next, but where diversity or exploration
-    moved a candidate. The parts of the score are as `aisle.gateway.v1.ScoreBreakdown` has them, `None` for those that
-    had no say."""
+    """A candidate in its final place. `score` never rises from one place to the next, but where diversity or
+    exploration moved a candidate. The parts of the score are as `aisle.gateway.v1.ScoreBreakdown` has them, `None` for
+    those that had no say."""
 
     candidate: Candidate
     score: float

@@ -17,8 +17,8 @@ from services.gateway.ports import (
     UserEventsPort,
     Vectors,
 )
-from services.gateway.vectors import Matrix, cosines, matrix
 from services.gateway.validation import MAX_CANDIDATES
+from services.gateway.vectors import Matrix, cosines, matrix
 from shared.errors import AisleError, InvalidArgumentError
 
 
@@ -81,7 +81,9 @@ class Sources:
         )
         return _pool(near, taken, related, popular, missing, seed.exclude)
 
-    async def browse(self, filter_: FilterPayload | None, exclude: Collection[str], limit: int, timeout_s: float) -> Pool:
+    async def browse(
+        self, filter_: FilterPayload | None, exclude: Collection[str], limit: int, timeout_s: float
+    ) -> Pool:
         """Items by the catalogue's own popularity, which needs nothing but the index."""
         found = await self.retrieval.browse(
             filter_=filter_, limit=limit, exclude=list(exclude), with_vectors=True, timeout_s=timeout_s

@@ -1,7 +1,5 @@
 """Arithmetic on vectors as they travel."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -31,5 +29,4 @@ def mean(vectors: Vectors) -> Vectors:
 
 def cosines(rows: Matrix, vector: Vectors) -> list[float]:
     """The cosine similarity of each of `rows` to the one row of `vector`, -1 to 1."""
-    similarities: Sequence[float] = (rows @ matrix(vector)[0]).tolist()
-    return list(similarities)
+    return [float(value) for value in rows @ matrix(vector)[0]]

@@ -20,6 +20,17 @@ def filter_(payload: FilterPayload | None) -> filter_pb2.Filter | None:
     return cast("filter_pb2.Filter | None", payload)
 
 
+def filter_among(payload: FilterPayload | None, ids: Sequence[str]) -> filter_pb2.Filter | None:
+    """`payload`, for the items of `ids` alone where there are any."""
+    given = filter_(payload)
+    if not ids:
+        return given
+    among = filter_pb2.Filter(text=filter_pb2.TextCondition(field="id", values=ids))
+    if given is None:
+        return among
+    return filter_pb2.Filter(all_of=filter_pb2.FilterList(filters=[given, among]))
+
+
 def embeddings(rows: Vectors) -> embeddings_pb2.Embeddings:
     """The wire's form of `rows`."""
     return embeddings_pb2.Embeddings(

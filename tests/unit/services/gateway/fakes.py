@@ -162,6 +162,7 @@ class FakeRetrieval:
         self,
         *,
         filter_: object | None,
+        ids: Sequence[str] = (),
         limit: int,
         exclude: Sequence[str] = (),
         with_vectors: bool = False,
@@ -170,6 +171,7 @@ class FakeRetrieval:
         self.browses.append(
             {
                 "filter": filter_,
+                "ids": list(ids),
                 "limit": limit,
                 "exclude": exclude,
                 "with_vectors": with_vectors,
