@@ -124,27 +124,31 @@ class Page:
             members = self._rest.digests if self._rest is not None else self._digests(left)
             following = members - self._digests(left[:size])
             token = self._tokens.issue(shown + size, following, self._request.fingerprint)
-        return Cut(left[:size], token, shown + len(left))
+        return Cut(left[:size], token, shown + len(left), shown)
 
     def _digests(self, results: Iterable[Ranked]) -> frozenset[bytes]:
         return frozenset(self._tokens.digest(ranking.candidate.item_id) for ranking in results)
 
 
 class Cut(NamedTuple):
-    """Results of a page, the token of the next, and how many items the list has, as far as they are there."""
+    """Results of a page, the token of the next, how many items the list has, as far as they are there, and where in it
+    the page starts (from 0)."""
 
     results: Sequence[Ranked]
     next_page_token: str
     candidate_count: int
+    first_position: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One page of results, best first, and how it came about. `candidate_count` is what pages are cut from."""
+    """One page of results, best first, and how it came about. `candidate_count` is what pages are cut from,
+    `first_position` where in it this one starts."""
 
     results: Sequence[Ranked]
     next_page_token: str
     candidate_count: int
+    first_position: int
     generation: str
     versions: ModelVersions
     timings: Sequence[StageTiming]

@@ -6,9 +6,10 @@ from enum import Enum
 
 from services.gateway import validation
 from services.gateway.ports import UserModel
-from shared.errors import FieldViolation
+from shared.errors import FieldViolation, InvalidArgumentError
 
 MAX_BASKET = 50
+MAX_ARM_CHARS = 64
 MAX_USER_ID_CHARS = 256
 """As the log has it."""
 
@@ -66,6 +67,12 @@ def user_problems(user_id: str) -> list[FieldViolation]:
     if len(user_id) > MAX_USER_ID_CHARS:
         return [FieldViolation("user_id", f"must be at most {MAX_USER_ID_CHARS} characters")]
     return []
+
+
+def refuse_arm(experiment_arm: str) -> None:
+    """Raises `InvalidArgumentError` for an experiment's arm that is too long to come back with every event."""
+    if len(experiment_arm) > MAX_ARM_CHARS:
+        raise InvalidArgumentError.of("experiment_arm", f"must be at most {MAX_ARM_CHARS} characters")
 
 
 def share_problems(value: float | None, field: str) -> list[FieldViolation]:

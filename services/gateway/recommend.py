@@ -114,6 +114,7 @@ class Recommender:
             results=cut.results,
             next_page_token=cut.next_page_token,
             candidate_count=cut.candidate_count,
+            first_position=cut.first_position,
             generation=pool.generation,
             versions=ModelVersions(run.encoder_version, pool.model_version),
             timings=run.stages.timings(),
@@ -128,9 +129,10 @@ class Recommender:
         avoid = (*(SEEN if ask.exclude_seen else ()), *(BOUGHT if ask.exclude_purchased else ()))
         try:
             with run.stages.stage("history"):
+                left_s = self.policy.history.countdown(self.remaining_s())
                 profile, avoided = await asyncio.gather(
-                    self.shoppers.profile(ask.user_id, ask.user_model, self._history_s),
-                    self.shoppers.did(ask.user_id, avoid, self._history_s()) if avoid else _nothing(),
+                    self.shoppers.profile(ask.user_id, ask.user_model, left_s),
+                    self.shoppers.did(ask.user_id, avoid, left_s()) if avoid else _nothing(),
                 )
         except InvalidArgumentError:
             raise
@@ -237,7 +239,8 @@ class Recommender:
         try:
             with run.stages.stage("stats"):
                 ids = [r.candidate.item_id for r in kept[:MAX_EXCLUDED]]
-                stats = await self.events.stats(ids, timeout_s=self._history_s())
+                timeout = self.policy.history.timeout_s(self.remaining_s())
+                stats = await self.events.stats(ids, timeout_s=timeout)
         except AisleError as error:
             _log.debug("not explored", why=error.message)
             return kept
@@ -245,9 +248,6 @@ class Recommender:
         new = [r.candidate.item_id in unseen for r in kept]
         order = explored(new, self.policy.exploration_share)
         return [kept[at]._replace(exploration=new[at] and place < at) for place, at in enumerate(order)]
-
-    def _history_s(self) -> float:
-        return self.policy.history.timeout_s(self.remaining_s())
 
 
 def _with_history(run: _Run, seed: Seed, profile: Profile) -> Seed:

@@ -5,10 +5,12 @@ from pydantic import Field, SecretStr
 from services.gateway.budgets import StageBudget
 from services.gateway.catalog import CatalogPolicy
 from services.gateway.importing import ImportPolicy
+from services.gateway.recommend import RecommendPolicy
 from services.gateway.retry import Patience
 from services.gateway.search import SearchPolicy
+from services.gateway.settings_behaviour import BehaviourSettings
 from services.gateway.similar import SimilarPolicy
-from shared.settings import Port, ServiceSettings, settings_config
+from shared.settings import Port, settings_config
 
 _ENCODE_SHARE = 0.25
 """A query encoder that hangs costs a quarter of the deadline; the rest is enough to search by words."""
@@ -22,7 +24,7 @@ _WRITE_ENCODE_SHARE = 0.6
 _WRITE_SHARE = 0.9
 
 
-class GatewaySettings(ServiceSettings):
+class GatewaySettings(BehaviourSettings):
     """What the gateway can be told."""
 
     model_config = settings_config("gateway")
@@ -153,12 +155,27 @@ class GatewaySettings(ServiceSettings):
             encode=StageBudget(self.encode_cap_s, _ENCODE_SHARE),
             retrieve=StageBudget(self.retrieve_cap_s, _RETRIEVE_SHARE),
             rerank=StageBudget(self.rerank_cap_s, _RERANK_SHARE, _RERANK_RESERVE_S),
+            history=self.history_budget(),
+            personalization_weight=self.personalization_weight,
         )
 
     def similar_policy(self) -> SimilarPolicy:
         """How similar items are found."""
         return SimilarPolicy(
             candidate_count=self.candidate_count,
+            lookup=StageBudget(self.read_cap_s, _LOOKUP_SHARE),
+            retrieve=StageBudget(self.retrieve_cap_s, _RETRIEVE_SHARE),
+        )
+
+    def recommend_policy(self) -> RecommendPolicy:
+        """How recommendations are made."""
+        return RecommendPolicy(
+            candidate_count=self.candidate_count,
+            weights=self.context_weights(),
+            diversity=self.diversity,
+            exploration_share=self.exploration_share,
+            history=self.history_budget(),
+            encode=StageBudget(self.encode_cap_s, _ENCODE_SHARE),
             lookup=StageBudget(self.read_cap_s, _LOOKUP_SHARE),
             retrieve=StageBudget(self.retrieve_cap_s, _RETRIEVE_SHARE),
         )

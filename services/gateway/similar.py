@@ -68,6 +68,7 @@ class SimilarFinder:
             results=cut.results,
             next_page_token=cut.next_page_token,
             candidate_count=cut.candidate_count,
+            first_position=cut.first_position,
             generation=found.generation,
             versions=ModelVersions(index=found.model_version),
             timings=stages.timings(),
