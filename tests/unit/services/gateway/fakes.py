@@ -248,5 +248,7 @@ def policy(**changes: Any) -> SearchPolicy:
         "encode": StageBudget(0.5, 0.25),
         "retrieve": StageBudget(3.0, 0.7),
         "rerank": StageBudget(1.0, 0.9, 0.05),
+        "history": StageBudget(0.25),
+        "personalization_weight": 0.5,
     }
     return SearchPolicy(**{**defaults, **changes})

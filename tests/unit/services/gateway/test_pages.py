@@ -17,6 +17,7 @@ from services.gateway.search import Searcher
 from services.gateway.similar import SimilarFinder, SimilarPolicy
 from services.gateway.validation import MAX_CANDIDATES
 from tests.unit.services.gateway.fakes import FakeClock, FakeQueryEncoder, FakeReranker, FakeRetrieval, policy, vectors
+from tests.unit.services.gateway.shop import strangers
 
 CANDIDATES = 30
 SEARCHES = st.sampled_from(["search", "similar"])
@@ -86,6 +87,7 @@ def asking(what: str, shop: Shop) -> Callable[[PageRequest], Any]:
         FakeQueryEncoder(),
         shop,
         reranker,
+        strangers(),
         tokens,
         policy(candidate_count=CANDIDATES, rerank_weights={"late-interaction": 0.5}),
         remaining_s=lambda: 1.0,
