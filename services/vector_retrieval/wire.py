@@ -139,10 +139,7 @@ def query_from_proto(request: pb.SearchRequest) -> Query:
         found.append(FieldViolation("texts", "must be given for this mode"))
     if vectors is not None and not (vectors != 0).any(axis=1).all():
         found.append(FieldViolation("embeddings.data", "a row is all zeros: it has no direction to compare"))
-    condition = None
-    if request.HasField("filter"):
-        condition = filter_from_proto(request.filter)
-        found.extend(filters.violations(condition))
+    condition = filter_of(request, found)
     fused = _fusion_from_proto(request.fusion, found)
     wanted = wire_facets.facets_from_proto(request, found)
     if found or mode is None:
@@ -163,7 +160,27 @@ def query_from_proto(request: pb.SearchRequest) -> Query:
         one_per_group=request.one_per_group,
         facets=wanted,
         facet_depth=request.facet_depth or DEFAULT_FACET_DEPTH,
+        with_vectors=request.include_embeddings,
     )
+
+
+def filter_of(request: pb.SearchRequest | pb.BrowseItemsRequest, found: list[FieldViolation]) -> Filter | None:
+    """The request's filter, if it has one; what is wrong with it is added to `found`."""
+    if not request.HasField("filter"):
+        return None
+    condition = filter_from_proto(request.filter)
+    found.extend(filters.violations(condition))
+    return condition
+
+
+def limit_violations(limit: int, exclude_ids: Sequence[str]) -> list[FieldViolation]:
+    """What is wrong with how many items are asked for, and without which."""
+    found = []
+    if not 1 <= limit <= MAX_LIMIT:
+        found.append(FieldViolation("limit", f"must be between 1 and {MAX_LIMIT:,}"))
+    if len(exclude_ids) > MAX_EXCLUDED:
+        found.append(FieldViolation("exclude_ids", f"must have at most {MAX_EXCLUDED:,} entries"))
+    return found
 
 
 def _size_violations(
@@ -178,14 +195,11 @@ def _size_violations(
         found.append(FieldViolation("texts", f"must have 1 to {MAX_QUERIES} entries"))
     if vectors is not None and texts is not None and len(vectors) != len(texts):
         found.append(FieldViolation("texts", f"has {len(texts)} entries for {len(vectors)} embeddings"))
-    if not 1 <= request.limit <= MAX_LIMIT:
-        found.append(FieldViolation("limit", f"must be between 1 and {MAX_LIMIT:,}"))
+    found.extend(limit_violations(request.limit, request.exclude_ids))
     if request.offset > MAX_OFFSET:
         found.append(FieldViolation("offset", f"must be at most {MAX_OFFSET:,}"))
     if request.HasField("min_score") and not isfinite(request.min_score):
         found.append(FieldViolation("min_score", "must be a finite number"))
-    if len(request.exclude_ids) > MAX_EXCLUDED:
-        found.append(FieldViolation("exclude_ids", f"must have at most {MAX_EXCLUDED:,} entries"))
     return found
 
 
@@ -276,6 +290,8 @@ def answer_to_proto(answer: Answer, asked: Sequence[Facet] = ()) -> pb.SearchRes
                 lexical_rank=candidate.lexical_rank,
             )
             hit.item.ParseFromString(payload_of(candidate.payload))
+        if answer.vectors:
+            listed.embeddings.CopyFrom(embeddings.pack(answer.vectors[index], answer.model_version))
         if asked:
             listed.facets.extend(wire_facets.facets_to_proto(asked, answer.facets[index] if answer.facets else None))
     return response
