@@ -1,18 +1,17 @@
 """`demo`: the mesh, a catalogue, a handful of searches, and everything stopped again."""
 
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import grpc
 from aisle.catalog.v1 import filter_pb2
 from aisle.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
-from deploy.local import catalogue, client, interrupt, queries, state, view
+from deploy.local import catalogue, client, interrupt, queries, session, state, view
+from deploy.local.calls import timed
 from deploy.local.catalogue import Catalogue, Loaded
 from deploy.local.errors import LocalError, PortInUseError
 from deploy.local.ingest import ingest
@@ -21,10 +20,7 @@ from deploy.local.queries import DemoSearch, Profile
 from deploy.local.spec import DEFAULT_FOLDER, MeshSpec
 
 _PAGE = 5
-_TIMEOUT_S = 10.0
 _CONNECT_TIMEOUT_S = 5.0
-
-Response = TypeVar("Response", gateway_pb2.SearchResponse, gateway_pb2.SimilarItemsResponse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +48,8 @@ def run(options: Options) -> None:
         if options.query:
             searches = queries.for_query(options.query)
         _show(mesh.address("gateway"), searches)
+        interrupt.check()
+        session.play(mesh.address("gateway"), mesh.address("user_events"), searches[0].query)
         if options.keep:
             _farewell(mesh)
 
@@ -145,12 +143,12 @@ def _show(address: str, searches: Sequence[DemoSearch]) -> None:
             request = gateway_pb2.SearchRequest(
                 query=search.query, filter=_filter(search), page_size=_PAGE, explain=True
             )
-            answer, waited_ms = _timed(stub.Search, request)
+            answer, waited_ms = timed(stub.Search, request)
             view.results(search.title, answer, waited_ms)
             if search.like_first and answer.results:
                 first = answer.results[0].item
                 like = gateway_pb2.SimilarItemsRequest(item_id=first.id, page_size=_PAGE, explain=True)
-                similar, waited_ms = _timed(stub.SimilarItems, like)
+                similar, waited_ms = timed(stub.SimilarItems, like)
                 view.results(f"similar to {first.id}: {first.title}", similar, waited_ms)
 
 
@@ -164,15 +162,6 @@ def _filter(search: DemoSearch) -> filter_pb2.Filter | None:
     if not conditions:
         return None
     return filter_pb2.Filter(all_of=filter_pb2.FilterList(filters=conditions))
-
-
-def _timed(method: Callable[..., Response], request: object) -> tuple[Response, float]:
-    started = time.perf_counter()
-    try:
-        response = method(request, timeout=_TIMEOUT_S)
-    except grpc.RpcError as error:
-        raise LocalError(f"the gateway answered {error.code().name}: {error.details()}") from None
-    return response, (time.perf_counter() - started) * 1000
 
 
 def _farewell(mesh: Mesh) -> None:

@@ -35,7 +35,7 @@ _NANOS = 1_000_000_000
 
 
 class Answer(Protocol):
-    """A response of Search or SimilarItems."""
+    """A response of the gateway."""
 
     @property
     def results(self) -> Sequence[gateway_pb2.SearchResult]:
@@ -77,7 +77,7 @@ def results(title: str, answer: Answer, waited_ms: float) -> None:
 
 
 def _footnotes(info: gateway_pb2.ResponseInfo, waited_ms: float) -> Iterator[str]:
-    yield "from: v place by vector, w place by words, r the re-ranker's score"
+    yield "from: v place by vector, w by words, r re-ranker, t taken together, p popular, u added by the user's history"
     stages = " · ".join(f"{timing.stage} {timing.milliseconds:.1f}" for timing in info.timings)
     yield f"ms: {stages} · seen from here {waited_ms:.1f}"
     versions = info.model_versions
@@ -101,7 +101,8 @@ def price(item: item_pb2.Item) -> str:
 
 
 def origin(breakdown: gateway_pb2.ScoreBreakdown) -> str:
-    """Where a score came from: its place by vector (v) and by words (w), and what the re-ranker gave it (r)."""
+    """Where a score came from: its place by vector (v) and by words (w), what the re-ranker gave it (r), how much it
+    was taken together with others (t) and taken at all (p), and what the user's history added (u)."""
     parts = []
     if breakdown.HasField("dense_rank"):
         parts.append(f"v{breakdown.dense_rank}")
@@ -109,6 +110,12 @@ def origin(breakdown: gateway_pb2.ScoreBreakdown) -> str:
         parts.append(f"w{breakdown.lexical_rank}")
     if breakdown.HasField("rerank_score"):
         parts.append(f"r{breakdown.rerank_score:.2f}")
+    if breakdown.HasField("related_score"):
+        parts.append(f"t{breakdown.related_score:.2f}")
+    if breakdown.HasField("popularity_score"):
+        parts.append(f"p{breakdown.popularity_score:.2f}")
+    if breakdown.HasField("personalization"):
+        parts.append(f"u{breakdown.personalization:+.2f}")
     return " ".join(parts)
 
 
