@@ -9,6 +9,9 @@ from aisle.common.v1 import embeddings_pb2, row_error_pb2
 from services.gateway.ports import FilterPayload, ItemPayload, RowError, Vectors
 from shared.errors import InternalError
 
+_WIDTHS: dict[int, int] = {embeddings_pb2.DTYPE_FLOAT32: 4, embeddings_pb2.DTYPE_FLOAT16: 2}
+"""Bytes of a component."""
+
 
 def items(payloads: Sequence[ItemPayload]) -> Sequence[item_pb2.Item]:
     """Items as the stubs know them."""
@@ -44,7 +47,7 @@ def embeddings(rows: Vectors) -> embeddings_pb2.Embeddings:
 def vectors(pb: embeddings_pb2.Embeddings, rows: int, name: str) -> Vectors:
     """`rows` vectors that `name` sent. Raises `InternalError` where they are no such number."""
     data = pb.data
-    if not data or len(data) % rows:
+    if not data or len(data) != rows * pb.dimensions * _WIDTHS.get(pb.dtype, 0):
         raise InternalError(f"{name} returned {len(data)} bytes of vectors for {rows} rows")
     return Vectors(data, rows, pb.dimensions, pb.dtype, pb.model_version)
 
