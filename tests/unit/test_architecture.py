@@ -18,12 +18,17 @@ WIRE_ROOMS = {"__main__.py", "clients.py", "wire.py", "milvus.py"}
 """With `servicer*.py`, `clients_*.py` and `wire_*.py`, the rooms of a service that do know it; Milvus's own client
 speaks gRPC too."""
 
-HEAVY = {"torch", "transformers", "onnxruntime", "tokenizers", "numpy", "pymilvus", "milvus_lite", "pyarrow", "pandas"}
+HEAVY = {
+    "torch", "transformers", "onnxruntime", "tokenizers", "numpy", "scipy", "pymilvus", "milvus_lite", "pyarrow",
+    "pandas", "sqlalchemy", "alembic", "aiosqlite", "asyncpg",
+}  # fmt: skip
 ALLOWED = {
     "gateway": {"numpy"},
     "query_encoder": {"numpy", "onnxruntime", "tokenizers"},
     "item_encoder": {"numpy", "onnxruntime", "tokenizers"},
     "reranker": {"numpy", "onnxruntime", "tokenizers"},
+    # Not numpy: what is learned is learned in a process of its own.
+    "user_events": {"sqlalchemy", "alembic", "aiosqlite", "asyncpg"},
     "vector_retrieval": {"numpy", "pymilvus", "pandas", "pyarrow", "milvus_lite"},
 }
 

@@ -124,7 +124,9 @@ class Event(_message.Message):
     first_position: _builtins.int
     """Position of the first of `item_ids` in the whole list, from 0."""
     query: _builtins.str
-    """What was typed, where the type has it; at most 500 characters."""
+    """What was typed, where the type has it; at most 500 characters. What looks like an e-mail address, a telephone or a
+    card number in it is not stored.
+    """
     quantity: _builtins.int
     """Pieces, of a cart or purchase; 0 means 1."""
     attribution_token: _builtins.str
@@ -151,7 +153,7 @@ class Event(_message.Message):
     @_builtins.property
     def properties(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What else is worth knowing (`device`, `channel`): at most 16, names of at most 64 and values of at most 256
-        characters. What looks like a person's address, telephone, or card number is refused or dropped, by the
+        characters. What looks like an e-mail address, a telephone or a card number is refused or dropped, by the
         service's setting.
         """
 

@@ -22,13 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from aisle.catalog.v1 import item_pb2 as aisle_dot_catalog_dot_v1_dot_item__pb2
 from aisle.common.v1 import row_error_pb2 as aisle_dot_common_dot_v1_dot_row__error__pb2
 from aisle.events.v1 import event_pb2 as aisle_dot_events_dot_v1_dot_event__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!aisle/events/v1/user_events.proto\x12\x0f\x61isle.events.v1\x1a\x1f\x61isle/common/v1/row_error.proto\x1a\x1b\x61isle/events/v1/event.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"<\n\x12WriteEventsRequest\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.aisle.events.v1.Event\"|\n\x13WriteEventsResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\r\x12\x12\n\nduplicates\x18\x02 \x01(\r\x12\x14\n\x0cunattributed\x18\x03 \x01(\r\x12)\n\x06\x65rrors\x18\x04 \x03(\x0b\x32\x19.aisle.common.v1.RowError\"\xa0\x01\n\x11GetHistoryRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12)\n\x05types\x18\x02 \x03(\x0e\x32\x1a.aisle.events.v1.EventType\x12\r\n\x05limit\x18\x03 \x01(\r\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rknown_version\x18\x05 \x01(\x04\"d\n\x12GetHistoryResponse\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.aisle.events.v1.PastEvent\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x11\n\tunchanged\x18\x03 \x01(\x08\"\xd7\x01\n\tPastEvent\x12\n\n\x02id\x18\x01 \x01(\t\x12(\n\x04type\x18\x02 \x01(\x0e\x32\x1a.aisle.events.v1.EventType\x12/\n\x0boccurred_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07item_id\x18\x04 \x01(\t\x12\r\n\x05query\x18\x05 \x01(\t\x12\x10\n\x08quantity\x18\x06 \x01(\r\x12\x31\n\x0b\x61ttribution\x18\x07 \x01(\x0b\x32\x1c.aisle.events.v1.Attribution\"R\n\x13GetItemStatsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12)\n\x06window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"A\n\x14GetItemStatsResponse\x12)\n\x05stats\x18\x01 \x03(\x0b\x32\x1a.aisle.events.v1.ItemStats\"\x8e\x01\n\tItemStats\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x13\n\x0bimpressions\x18\x02 \x01(\x04\x12\r\n\x05views\x18\x03 \x01(\x04\x12\x0e\n\x06\x63licks\x18\x04 \x01(\x04\x12\r\n\x05\x63\x61rts\x18\x05 \x01(\x04\x12\x11\n\tpurchases\x18\x06 \x01(\x04\x12\x1a\n\x12\x63lick_through_rate\x18\x07 \x01(\x01\"S\n\x17ListPopularItemsRequest\x12)\n\x06window\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05limit\x18\x02 \x01(\r\"F\n\x18ListPopularItemsResponse\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.aisle.events.v1.ScoredItem\",\n\nScoredItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\"U\n\x16GetRelatedItemsRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.aisle.events.v1.WeightedItem\x12\r\n\x05limit\x18\x02 \x01(\r\"/\n\x0cWeightedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\"u\n\x17GetRelatedItemsResponse\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.aisle.events.v1.ScoredItem\x12.\n\nlearned_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa7\x01\n\x13StreamEventsRequest\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05types\x18\x03 \x03(\x0e\x32\x1a.aisle.events.v1.EventType\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\t\"T\n\x14StreamEventsResponse\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.aisle.events.v1.LoggedEvent\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"\x96\x02\n\x0bLoggedEvent\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.aisle.events.v1.PastEvent\x12\x10\n\x08user_key\x18\x02 \x01(\x0c\x12\x13\n\x0bsession_key\x18\x03 \x01(\x0c\x12\x10\n\x08item_ids\x18\x04 \x03(\t\x12\x16\n\x0e\x66irst_position\x18\x05 \x01(\r\x12\x16\n\x0esampled_one_in\x18\x06 \x01(\r\x12@\n\nproperties\x18\x07 \x03(\x0b\x32,.aisle.events.v1.LoggedEvent.PropertiesEntry\x1a\x31\n\x0fPropertiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"$\n\x11\x45xportUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"B\n\x12\x45xportUserResponse\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.aisle.events.v1.LoggedEvent\"$\n\x11\x46orgetUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"E\n\x12\x46orgetUserResponse\x12/\n\x07receipt\x18\x01 \x01(\x0b\x32\x1e.aisle.events.v1.ForgetReceipt\"]\n\rForgetReceipt\x12\n\n\x02id\x18\x01 \x01(\t\x12\x30\n\x0c\x66orgotten_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x65vents\x18\x03 \x01(\x04\x32\xf8\x05\n\nUserEvents\x12X\n\x0bWriteEvents\x12#.aisle.events.v1.WriteEventsRequest\x1a$.aisle.events.v1.WriteEventsResponse\x12U\n\nGetHistory\x12\".aisle.events.v1.GetHistoryRequest\x1a#.aisle.events.v1.GetHistoryResponse\x12[\n\x0cGetItemStats\x12$.aisle.events.v1.GetItemStatsRequest\x1a%.aisle.events.v1.GetItemStatsResponse\x12g\n\x10ListPopularItems\x12(.aisle.events.v1.ListPopularItemsRequest\x1a).aisle.events.v1.ListPopularItemsResponse\x12\x64\n\x0fGetRelatedItems\x12\'.aisle.events.v1.GetRelatedItemsRequest\x1a(.aisle.events.v1.GetRelatedItemsResponse\x12]\n\x0cStreamEvents\x12$.aisle.events.v1.StreamEventsRequest\x1a%.aisle.events.v1.StreamEventsResponse0\x01\x12W\n\nExportUser\x12\".aisle.events.v1.ExportUserRequest\x1a#.aisle.events.v1.ExportUserResponse0\x01\x12U\n\nForgetUser\x12\".aisle.events.v1.ForgetUserRequest\x1a#.aisle.events.v1.ForgetUserResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!aisle/events/v1/user_events.proto\x12\x0f\x61isle.events.v1\x1a\x1b\x61isle/catalog/v1/item.proto\x1a\x1f\x61isle/common/v1/row_error.proto\x1a\x1b\x61isle/events/v1/event.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"<\n\x12WriteEventsRequest\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.aisle.events.v1.Event\"|\n\x13WriteEventsResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\r\x12\x12\n\nduplicates\x18\x02 \x01(\r\x12\x14\n\x0cunattributed\x18\x03 \x01(\r\x12)\n\x06\x65rrors\x18\x04 \x03(\x0b\x32\x19.aisle.common.v1.RowError\"\xa0\x01\n\x11GetHistoryRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12)\n\x05types\x18\x02 \x03(\x0e\x32\x1a.aisle.events.v1.EventType\x12\r\n\x05limit\x18\x03 \x01(\r\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rknown_version\x18\x05 \x01(\x04\"d\n\x12GetHistoryResponse\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.aisle.events.v1.PastEvent\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x11\n\tunchanged\x18\x03 \x01(\x08\"\xff\x01\n\tPastEvent\x12\n\n\x02id\x18\x01 \x01(\t\x12(\n\x04type\x18\x02 \x01(\x0e\x32\x1a.aisle.events.v1.EventType\x12/\n\x0boccurred_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07item_id\x18\x04 \x01(\t\x12\r\n\x05query\x18\x05 \x01(\t\x12\x10\n\x08quantity\x18\x06 \x01(\r\x12\x31\n\x0b\x61ttribution\x18\x07 \x01(\x0b\x32\x1c.aisle.events.v1.Attribution\x12&\n\x05price\x18\x08 \x01(\x0b\x32\x17.aisle.catalog.v1.Money\"R\n\x13GetItemStatsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12)\n\x06window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"A\n\x14GetItemStatsResponse\x12)\n\x05stats\x18\x01 \x03(\x0b\x32\x1a.aisle.events.v1.ItemStats\"\x8e\x01\n\tItemStats\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x13\n\x0bimpressions\x18\x02 \x01(\x04\x12\r\n\x05views\x18\x03 \x01(\x04\x12\x0e\n\x06\x63licks\x18\x04 \x01(\x04\x12\r\n\x05\x63\x61rts\x18\x05 \x01(\x04\x12\x11\n\tpurchases\x18\x06 \x01(\x04\x12\x1a\n\x12\x63lick_through_rate\x18\x07 \x01(\x01\"S\n\x17ListPopularItemsRequest\x12)\n\x06window\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05limit\x18\x02 \x01(\r\"F\n\x18ListPopularItemsResponse\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.aisle.events.v1.ScoredItem\",\n\nScoredItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\"U\n\x16GetRelatedItemsRequest\x12,\n\x05items\x18\x01 \x03(\x0b\x32\x1d.aisle.events.v1.WeightedItem\x12\r\n\x05limit\x18\x02 \x01(\r\"/\n\x0cWeightedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\"u\n\x17GetRelatedItemsResponse\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.aisle.events.v1.ScoredItem\x12.\n\nlearned_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa7\x01\n\x13StreamEventsRequest\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05types\x18\x03 \x03(\x0e\x32\x1a.aisle.events.v1.EventType\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\t\"T\n\x14StreamEventsResponse\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.aisle.events.v1.LoggedEvent\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"\xc6\x02\n\x0bLoggedEvent\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.aisle.events.v1.PastEvent\x12\x10\n\x08user_key\x18\x02 \x01(\x0c\x12\x13\n\x0bsession_key\x18\x03 \x01(\x0c\x12\x10\n\x08item_ids\x18\x04 \x03(\t\x12\x16\n\x0e\x66irst_position\x18\x05 \x01(\r\x12\x16\n\x0esampled_one_in\x18\x06 \x01(\r\x12@\n\nproperties\x18\x07 \x03(\x0b\x32,.aisle.events.v1.LoggedEvent.PropertiesEntry\x12.\n\narrived_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x31\n\x0fPropertiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"$\n\x11\x45xportUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"B\n\x12\x45xportUserResponse\x12,\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1c.aisle.events.v1.LoggedEvent\"$\n\x11\x46orgetUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"E\n\x12\x46orgetUserResponse\x12/\n\x07receipt\x18\x01 \x01(\x0b\x32\x1e.aisle.events.v1.ForgetReceipt\"]\n\rForgetReceipt\x12\n\n\x02id\x18\x01 \x01(\t\x12\x30\n\x0c\x66orgotten_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x65vents\x18\x03 \x01(\x04\x32\xf8\x05\n\nUserEvents\x12X\n\x0bWriteEvents\x12#.aisle.events.v1.WriteEventsRequest\x1a$.aisle.events.v1.WriteEventsResponse\x12U\n\nGetHistory\x12\".aisle.events.v1.GetHistoryRequest\x1a#.aisle.events.v1.GetHistoryResponse\x12[\n\x0cGetItemStats\x12$.aisle.events.v1.GetItemStatsRequest\x1a%.aisle.events.v1.GetItemStatsResponse\x12g\n\x10ListPopularItems\x12(.aisle.events.v1.ListPopularItemsRequest\x1a).aisle.events.v1.ListPopularItemsResponse\x12\x64\n\x0fGetRelatedItems\x12\'.aisle.events.v1.GetRelatedItemsRequest\x1a(.aisle.events.v1.GetRelatedItemsResponse\x12]\n\x0cStreamEvents\x12$.aisle.events.v1.StreamEventsRequest\x1a%.aisle.events.v1.StreamEventsResponse0\x01\x12W\n\nExportUser\x12\".aisle.events.v1.ExportUserRequest\x1a#.aisle.events.v1.ExportUserResponse0\x01\x12U\n\nForgetUser\x12\".aisle.events.v1.ForgetUserRequest\x1a#.aisle.events.v1.ForgetUserResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,52 +38,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LOGGEDEVENT_PROPERTIESENTRY']._loaded_options = None
   _globals['_LOGGEDEVENT_PROPERTIESENTRY']._serialized_options = b'8\001'
-  _globals['_WRITEEVENTSREQUEST']._serialized_start=181
-  _globals['_WRITEEVENTSREQUEST']._serialized_end=241
-  _globals['_WRITEEVENTSRESPONSE']._serialized_start=243
-  _globals['_WRITEEVENTSRESPONSE']._serialized_end=367
-  _globals['_GETHISTORYREQUEST']._serialized_start=370
-  _globals['_GETHISTORYREQUEST']._serialized_end=530
-  _globals['_GETHISTORYRESPONSE']._serialized_start=532
-  _globals['_GETHISTORYRESPONSE']._serialized_end=632
-  _globals['_PASTEVENT']._serialized_start=635
-  _globals['_PASTEVENT']._serialized_end=850
-  _globals['_GETITEMSTATSREQUEST']._serialized_start=852
-  _globals['_GETITEMSTATSREQUEST']._serialized_end=934
-  _globals['_GETITEMSTATSRESPONSE']._serialized_start=936
-  _globals['_GETITEMSTATSRESPONSE']._serialized_end=1001
-  _globals['_ITEMSTATS']._serialized_start=1004
-  _globals['_ITEMSTATS']._serialized_end=1146
-  _globals['_LISTPOPULARITEMSREQUEST']._serialized_start=1148
-  _globals['_LISTPOPULARITEMSREQUEST']._serialized_end=1231
-  _globals['_LISTPOPULARITEMSRESPONSE']._serialized_start=1233
-  _globals['_LISTPOPULARITEMSRESPONSE']._serialized_end=1303
-  _globals['_SCOREDITEM']._serialized_start=1305
-  _globals['_SCOREDITEM']._serialized_end=1349
-  _globals['_GETRELATEDITEMSREQUEST']._serialized_start=1351
-  _globals['_GETRELATEDITEMSREQUEST']._serialized_end=1436
-  _globals['_WEIGHTEDITEM']._serialized_start=1438
-  _globals['_WEIGHTEDITEM']._serialized_end=1485
-  _globals['_GETRELATEDITEMSRESPONSE']._serialized_start=1487
-  _globals['_GETRELATEDITEMSRESPONSE']._serialized_end=1604
-  _globals['_STREAMEVENTSREQUEST']._serialized_start=1607
-  _globals['_STREAMEVENTSREQUEST']._serialized_end=1774
-  _globals['_STREAMEVENTSRESPONSE']._serialized_start=1776
-  _globals['_STREAMEVENTSRESPONSE']._serialized_end=1860
-  _globals['_LOGGEDEVENT']._serialized_start=1863
-  _globals['_LOGGEDEVENT']._serialized_end=2141
-  _globals['_LOGGEDEVENT_PROPERTIESENTRY']._serialized_start=2092
-  _globals['_LOGGEDEVENT_PROPERTIESENTRY']._serialized_end=2141
-  _globals['_EXPORTUSERREQUEST']._serialized_start=2143
-  _globals['_EXPORTUSERREQUEST']._serialized_end=2179
-  _globals['_EXPORTUSERRESPONSE']._serialized_start=2181
-  _globals['_EXPORTUSERRESPONSE']._serialized_end=2247
-  _globals['_FORGETUSERREQUEST']._serialized_start=2249
-  _globals['_FORGETUSERREQUEST']._serialized_end=2285
-  _globals['_FORGETUSERRESPONSE']._serialized_start=2287
-  _globals['_FORGETUSERRESPONSE']._serialized_end=2356
-  _globals['_FORGETRECEIPT']._serialized_start=2358
-  _globals['_FORGETRECEIPT']._serialized_end=2451
-  _globals['_USEREVENTS']._serialized_start=2454
-  _globals['_USEREVENTS']._serialized_end=3214
+  _globals['_WRITEEVENTSREQUEST']._serialized_start=210
+  _globals['_WRITEEVENTSREQUEST']._serialized_end=270
+  _globals['_WRITEEVENTSRESPONSE']._serialized_start=272
+  _globals['_WRITEEVENTSRESPONSE']._serialized_end=396
+  _globals['_GETHISTORYREQUEST']._serialized_start=399
+  _globals['_GETHISTORYREQUEST']._serialized_end=559
+  _globals['_GETHISTORYRESPONSE']._serialized_start=561
+  _globals['_GETHISTORYRESPONSE']._serialized_end=661
+  _globals['_PASTEVENT']._serialized_start=664
+  _globals['_PASTEVENT']._serialized_end=919
+  _globals['_GETITEMSTATSREQUEST']._serialized_start=921
+  _globals['_GETITEMSTATSREQUEST']._serialized_end=1003
+  _globals['_GETITEMSTATSRESPONSE']._serialized_start=1005
+  _globals['_GETITEMSTATSRESPONSE']._serialized_end=1070
+  _globals['_ITEMSTATS']._serialized_start=1073
+  _globals['_ITEMSTATS']._serialized_end=1215
+  _globals['_LISTPOPULARITEMSREQUEST']._serialized_start=1217
+  _globals['_LISTPOPULARITEMSREQUEST']._serialized_end=1300
+  _globals['_LISTPOPULARITEMSRESPONSE']._serialized_start=1302
+  _globals['_LISTPOPULARITEMSRESPONSE']._serialized_end=1372
+  _globals['_SCOREDITEM']._serialized_start=1374
+  _globals['_SCOREDITEM']._serialized_end=1418
+  _globals['_GETRELATEDITEMSREQUEST']._serialized_start=1420
+  _globals['_GETRELATEDITEMSREQUEST']._serialized_end=1505
+  _globals['_WEIGHTEDITEM']._serialized_start=1507
+  _globals['_WEIGHTEDITEM']._serialized_end=1554
+  _globals['_GETRELATEDITEMSRESPONSE']._serialized_start=1556
+  _globals['_GETRELATEDITEMSRESPONSE']._serialized_end=1673
+  _globals['_STREAMEVENTSREQUEST']._serialized_start=1676
+  _globals['_STREAMEVENTSREQUEST']._serialized_end=1843
+  _globals['_STREAMEVENTSRESPONSE']._serialized_start=1845
+  _globals['_STREAMEVENTSRESPONSE']._serialized_end=1929
+  _globals['_LOGGEDEVENT']._serialized_start=1932
+  _globals['_LOGGEDEVENT']._serialized_end=2258
+  _globals['_LOGGEDEVENT_PROPERTIESENTRY']._serialized_start=2209
+  _globals['_LOGGEDEVENT_PROPERTIESENTRY']._serialized_end=2258
+  _globals['_EXPORTUSERREQUEST']._serialized_start=2260
+  _globals['_EXPORTUSERREQUEST']._serialized_end=2296
+  _globals['_EXPORTUSERRESPONSE']._serialized_start=2298
+  _globals['_EXPORTUSERRESPONSE']._serialized_end=2364
+  _globals['_FORGETUSERREQUEST']._serialized_start=2366
+  _globals['_FORGETUSERREQUEST']._serialized_end=2402
+  _globals['_FORGETUSERRESPONSE']._serialized_start=2404
+  _globals['_FORGETUSERRESPONSE']._serialized_end=2473
+  _globals['_FORGETRECEIPT']._serialized_start=2475
+  _globals['_FORGETRECEIPT']._serialized_end=2568
+  _globals['_USEREVENTS']._serialized_start=2571
+  _globals['_USEREVENTS']._serialized_end=3331
 # @@protoc_insertion_point(module_scope)

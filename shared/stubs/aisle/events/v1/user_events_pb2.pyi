@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from aisle.catalog.v1 import item_pb2 as _item_pb2
 from aisle.common.v1 import row_error_pb2 as _row_error_pb2
 from aisle.events.v1 import event_pb2 as _event_pb2
 from collections import abc as _abc
@@ -169,6 +170,7 @@ class PastEvent(_message.Message):
     QUERY_FIELD_NUMBER: _builtins.int
     QUANTITY_FIELD_NUMBER: _builtins.int
     ATTRIBUTION_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id."""
     type: _event_pb2.EventType.ValueType
@@ -187,6 +189,10 @@ class PastEvent(_message.Message):
     def attribution(self) -> _event_pb2.Attribution:
         """What led to it, where that is known."""
 
+    @_builtins.property
+    def price(self) -> _item_pb2.Money:
+        """For one piece, of a cart or purchase."""
+
     def __init__(
         self,
         *,
@@ -197,10 +203,11 @@ class PastEvent(_message.Message):
         query: _builtins.str = ...,
         quantity: _builtins.int = ...,
         attribution: _event_pb2.Attribution | None = ...,
+        price: _item_pb2.Money | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "occurred_at", b"occurred_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "occurred_at", b"occurred_at", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "id", b"id", "item_id", b"item_id", "occurred_at", b"occurred_at", "quantity", b"quantity", "query", b"query", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "id", b"id", "item_id", b"item_id", "occurred_at", b"occurred_at", "price", b"price", "quantity", b"quantity", "query", b"query", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -569,6 +576,7 @@ class LoggedEvent(_message.Message):
     FIRST_POSITION_FIELD_NUMBER: _builtins.int
     SAMPLED_ONE_IN_FIELD_NUMBER: _builtins.int
     PROPERTIES_FIELD_NUMBER: _builtins.int
+    ARRIVED_AT_FIELD_NUMBER: _builtins.int
     user_key: _builtins.bytes
     """Keyed hash of the user's id, the same for all events of one user; empty for users who were not known."""
     session_key: _builtins.bytes
@@ -589,6 +597,10 @@ class LoggedEvent(_message.Message):
     def properties(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What else was sent."""
 
+    @_builtins.property
+    def arrived_at(self) -> _timestamp_pb2.Timestamp:
+        """When the service stored it, by the service's clock."""
+
     def __init__(
         self,
         *,
@@ -599,10 +611,11 @@ class LoggedEvent(_message.Message):
         first_position: _builtins.int = ...,
         sampled_one_in: _builtins.int = ...,
         properties: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        arrived_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arrived_at", b"arrived_at", "event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "first_position", b"first_position", "item_ids", b"item_ids", "properties", b"properties", "sampled_one_in", b"sampled_one_in", "session_key", b"session_key", "user_key", b"user_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrived_at", b"arrived_at", "event", b"event", "first_position", b"first_position", "item_ids", b"item_ids", "properties", b"properties", "sampled_one_in", b"sampled_one_in", "session_key", b"session_key", "user_key", b"user_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
