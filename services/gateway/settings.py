@@ -170,7 +170,7 @@ class GatewaySettings(BehaviourSettings):
     def recommend_policy(self) -> RecommendPolicy:
         """How recommendations are made."""
         return RecommendPolicy(
-            candidate_count=self.candidate_count,
+            candidate_count=self.recommend_candidate_count,
             weights=self.context_weights(),
             diversity=self.diversity,
             exploration_share=self.exploration_share,

@@ -207,7 +207,7 @@ class Shop:
 
 def shoppers(shop: Shop, **changes: Any) -> Shoppers:
     """Who shops there."""
-    rules = ProfilePolicy(**{"events": 100, "half_life_s": 86_400.0, "kept": 10, "kept_s": 60.0, **changes})
+    rules = ProfilePolicy(**{"events": 100, "half_life_occasions": 1.0, "kept": 10, "kept_s": 60.0, **changes})
     return Shoppers(shop, shop, shop, rules)
 
 

@@ -64,12 +64,25 @@ async def test_profiles_are_bounded_in_number_and_age() -> None:
 async def test_stronger_and_newer_events_weigh_more() -> None:
     index = shop()
     index.did("u", EventType.PURCHASE, "b", at_s=1)
-    index.did("u", EventType.VIEW, "c", at_s=1 - 86_400)
+    index.did("u", EventType.VIEW, "c", at_s=-60)
+    index.did("u", EventType.VIEW, "d", at_s=-86_400)
     profile = await shoppers(index).profile("u", None, second)
     assert profile is not None
     weights = dict(profile.items)
     assert weights["b"] == pytest.approx(5 * weights["a"])
     assert weights["c"] == pytest.approx(weights["a"] / 2)
+    assert weights["d"] == pytest.approx(weights["a"] / 4)
+
+
+async def test_one_order_is_one_occasion_and_repeats_add_nothing() -> None:
+    index = Shop({"a": Thing([1.0, 0.0])})
+    for line in range(5):
+        index.did("u", EventType.PURCHASE, f"line-{line}", at_s=1_000 + line)
+    index.did("u", EventType.PURCHASE, "line-0", at_s=0)
+    index.did("u", EventType.PURCHASE, "before", at_s=1)
+    profile = await shoppers(index).profile("u", None, second)
+    assert profile is not None
+    assert dict(profile.items) == {**{f"line-{line}": 5.0 for line in range(5)}, "before": 2.5}
 
 
 async def test_without_an_encoder_there_is_no_vector_and_the_next_time_it_is_asked_again() -> None:
