@@ -33,7 +33,7 @@ def play(gateway: str, user_events: str, query: str) -> None:
             return
         view.console.print(f"the shopper searches for [bold]{query}[/bold], and of what is found …")
         write_s = _buy(log, user, query, found)
-        view.console.print(f"  four events durable in {write_s * 1000:.1f} ms\n", style="dim")
+        view.console.print(f"  what the shopper did is durable after {write_s * 1000:.1f} ms\n", style="dim")
         _recommend(shop, user, f"recommended after that: {query}")
         forgotten, _ = timed(log.ForgetUser, user_events_pb2.ForgetUserRequest(user_id=user))
         receipt = forgotten.receipt

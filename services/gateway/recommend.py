@@ -100,7 +100,7 @@ class Recommender:
         (profile, avoided), seed = await asyncio.gather(self._shopper(run), self._seed(run))
         if profile is not None:
             seed = _with_history(run, seed, profile)
-        seed = replace(seed, exclude=_bounded(seed.exclude, avoided))
+        seed = _without(seed, avoided, profile)
         pool = await self._gather(run, seed)
         ranked = self._score(run, seed, profile, pool)
         if not ranked:
@@ -276,9 +276,14 @@ def _search_scores(pool: Pool) -> list[float]:
     ]
 
 
-def _bounded(own: Collection[str], avoided: Sequence[str]) -> frozenset[str]:
-    """All of `own` and the first of `avoided`, as many as the index leaves out at most."""
-    return frozenset(own) | frozenset(avoided[: MAX_EXCLUDED - len(own)])
+def _without(seed: Seed, avoided: Sequence[str], profile: Profile | None) -> Seed:
+    """`seed` that leads to none of `avoided`, as many of these as the index leaves out, nor to a variant of one."""
+    groups = {profile.groups[item_id] for item_id in avoided if item_id in profile.groups} if profile else set()
+    return replace(
+        seed,
+        exclude=seed.exclude | frozenset(avoided[: MAX_EXCLUDED - len(seed.exclude)]),
+        groups=seed.groups | groups,
+    )
 
 
 async def _nothing() -> list[str]:

@@ -6,7 +6,7 @@ costly, reading the items and encoding the history, is kept by the history's ver
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.gateway.ports import (
@@ -47,11 +47,13 @@ TYPE_WEIGHTS = {
 @dataclass(frozen=True, slots=True)
 class Profile:
     """A shopper. `vector` is `None` where the history holds nothing that a model can read, or could not be read, which
-    `unread` then explains; `items` are those the user did something with, each with its weight, at most 200."""
+    `unread` then explains; `items` are those the user did something with, each with its weight, at most 200;
+    `groups` those of these that have one, by the item's id."""
 
     version: int
     vector: Vectors | None
     items: Sequence[ScoredItem]
+    groups: Mapping[str, str] = field(default_factory=dict)
     unread: str = ""
 
 
@@ -109,7 +111,8 @@ class Shoppers:
             return None
         items = self._weighed(history.events)
         try:
-            profile = Profile(history.version, await self._encode(history, model, timeout_s), items)
+            vector, groups = await self._encode(history, model, timeout_s)
+            profile = Profile(history.version, vector, items, groups)
         except AisleError as error:
             return Profile(history.version, None, items, unread=error.message)
         self._kept[key] = _Kept(profile, self.clock() + self.policy.kept_s)
@@ -124,17 +127,18 @@ class Shoppers:
 
     async def _encode(
         self, history: History, model: UserModel | None, timeout_s: Callable[[], float]
-    ) -> Vectors | None:
+    ) -> tuple[Vectors | None, dict[str, str]]:
         ids = list(dict.fromkeys(event.item_id for event in history.events if event.item_id))
         stored = await self.retrieval.get_many(ids, with_vectors=True, timeout_s=timeout_s()) if ids else None
+        groups = {item.item_id: item.group_id for item in stored.items if item.group_id} if stored else {}
         rows = {item.item_id: (row, item.title) for row, item in enumerate(stored.items)} if stored else {}
         actions = [self._action(event, rows) for event in history.events if event.query or event.item_id in rows]
         if not actions:
-            return None
+            return None, groups
         encoded = await self.encoder.encode_users(
             [actions], stored.vectors if stored else None, model, timeout_s=timeout_s()
         )
-        return None if encoded.errors else encoded.vectors
+        return None if encoded.errors else encoded.vectors, groups
 
     def _action(self, event: PastEvent, rows: dict[str, tuple[int, str]]) -> UserAction:
         row, title = rows.get(event.item_id, (None, ""))

@@ -93,6 +93,15 @@ async def test_the_last_event_changes_the_next_answer() -> None:
     assert ids(after)[0] == "pot-2"
 
 
+async def test_a_variant_of_what_was_bought_is_not_shown_either() -> None:
+    shop = garden()
+    shop.did("u", EventType.PURCHASE, "lamp-1")
+    answer = await recommend(shop, user_id="u", exclude_purchased=True)
+    assert ids(answer)[0] == "lamp-3"
+    assert "lamp-2" not in ids(answer)
+    assert "lamp-2" in ids(await recommend(shop, user_id="u", page={"filter_": {"lamp-2"}}))
+
+
 async def test_what_others_took_together_counts_and_reaches_what_no_vector_would() -> None:
     shop = garden()
     shop.did("u", EventType.VIEW, "lamp-1")
