@@ -91,8 +91,8 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 def test_the_demo_loads_searches_and_stops_and_the_second_one_does_not_load_again(terminal: Terminal) -> None:
     first = terminal.run("demo", *terminal.catalogue, *terminal.ports)
-    assert "skipped: line 4: id: must not be empty" in first
-    assert "1 rows skipped" in first
+    assert "rejected: line 4: id: must not be empty" in first
+    assert "1 row was rejected" in first
     assert "floor lamp" in first
     assert "similar to" in first
     assert "retrieve" in first
