@@ -56,7 +56,7 @@ install: $(VENV)/.dev build/.stubs ## Make .venv with everything development nee
 # --- the mesh ------------------------------------------------------------------------------------------------------
 
 READY := $(VENV)/.run build/.stubs $(MODEL)/bundle.json
-export CATALOG MAPPING QUERY KEEP PORT_BASE
+export CATALOG MAPPING QUERY KEEP PORT_BASE RESTART
 
 .PHONY: demo
 demo: $(READY) ## See it work: CATALOG=path MAPPING=id=sku,… QUERY="…" KEEP=1
@@ -75,7 +75,7 @@ status: $(VENV)/.run ## Show what runs, its health and its model
 	@$(LOCAL) status
 
 .PHONY: ingest
-ingest: $(VENV)/.run ## Load CATALOG=path into the running mesh: MAPPING=…
+ingest: $(VENV)/.run ## Load CATALOG=path into the running mesh: MAPPING=… RESTART=1
 	@$(LOCAL) ingest
 
 # --- checks --------------------------------------------------------------------------------------------------------
