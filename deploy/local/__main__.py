@@ -71,6 +71,15 @@ def _parser() -> argparse.ArgumentParser:
     _catalogue_arguments(ingest)
     ingest.add_argument("--target", help="host:port of a gateway; the running mesh's by default")
     ingest.set_defaults(run=commands.ingest)
+
+    reindex = subparsers.add_parser(
+        "reindex",
+        help="change the model of the running mesh",
+        description="Encodes the index anew with another model while it is searched, and starts the encoders with that "
+        "model. Interrupted and run again, it goes on where it was.",
+    )
+    reindex.add_argument("--model", default=_env("MODEL"), metavar="PATH", help="a model bundle (env MODEL)")
+    reindex.set_defaults(run=commands.reindex)
     return parser
 
 
