@@ -78,6 +78,15 @@ def _parser() -> argparse.ArgumentParser:
         help="from the first row, whatever an earlier run has done (env RESTART=1)",
     )
     ingest.set_defaults(run=commands.ingest)
+
+    reindex = subparsers.add_parser(
+        "reindex",
+        help="change the model of the running mesh",
+        description="Encodes the index anew with another model while it is searched, and starts the encoders with that "
+        "model. Interrupted and run again, it goes on where it was.",
+    )
+    reindex.add_argument("--model", default=_env("MODEL"), metavar="PATH", help="a model bundle (env MODEL)")
+    reindex.set_defaults(run=commands.reindex)
     return parser
 
 

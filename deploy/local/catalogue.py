@@ -1,7 +1,8 @@
 """Which catalogue a command is about, and the index that belongs to it.
 
 One index for each combination of file content, mapping and model version: catalogues never mix, and a vector of one
-model never meets an index of another. What was loaded completely is noted beside the index.
+model never meets an index of another. What was loaded completely is noted beside the index, and so is the model of
+an index that has changed it since.
 """
 
 import functools
@@ -14,7 +15,7 @@ from pathlib import Path
 from deploy.local import files
 from deploy.local.errors import LocalError
 from deploy.local.queries import DemoSearch
-from deploy.local.spec import DEFAULT_FOLDER, ROOT, MeshSpec
+from deploy.local.spec import DEFAULT_BUNDLE, DEFAULT_FOLDER, ROOT, MeshSpec
 from shared.catalogue import write_jsonl
 
 BUNDLED = ROOT / "build" / "catalogue" / "bundled.jsonl"
@@ -61,7 +62,8 @@ def choose(path: str | None, mapping: str | None) -> Catalogue:
 def spec_for(catalogue: Catalogue, folder: Path = DEFAULT_FOLDER, port_base: int | None = None) -> MeshSpec:
     """The usual mesh over the index of `catalogue`, with everything it writes below `folder`."""
     usual = MeshSpec.default(index=folder, folder=folder, port_base=port_base)
-    return replace(usual, index=catalogue.index(usual.bundle, folder))
+    index = catalogue.index(usual.bundle, folder)
+    return replace(usual, index=index, bundle=bundle_of(index))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,25 @@ def _fingerprint(path: Path, _size: int, _mtime_ns: int) -> str:
     """Read once, unless the file has changed meanwhile."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def bundle_of(index: Path) -> Path:
+    """The model that `index` was last re-indexed with; the usual one where it never was."""
+    try:
+        return Path(_bundle_note(index).read_text().strip())
+    except FileNotFoundError:
+        return DEFAULT_BUNDLE
+
+
+def note_bundle(index: Path, bundle: Path) -> None:
+    """Notes beside `index` that its vectors are of `bundle` now, so that a mesh over it starts with that."""
+    draft = _bundle_note(index).with_suffix(".tmp")
+    draft.write_text(f"{bundle}\n")
+    draft.replace(_bundle_note(index))
+
+
+def _bundle_note(index: Path) -> Path:
+    return index.parent / "bundle.txt"
 
 
 def _note(index: Path) -> Path:

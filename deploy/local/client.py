@@ -49,9 +49,10 @@ def health(address: str, service: str = "", *, timeout_s: float = 1.0) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a service says of itself. Empty, or `None`, where it says nothing of the kind."""
+    """What a service says of itself. Empty, or `None`, where it says nothing of the kind. `model` is for people."""
 
     model: str = ""
+    version: str = ""
     items: int | None = None
     generation: str | None = None
     """Of the live index; empty before its first write."""
@@ -63,11 +64,11 @@ def facts(name: str, address: str, *, timeout_s: float = 2.0) -> Facts:
         try:
             if name in _GET_MODEL:
                 model = _GET_MODEL[name](opened).GetModel(model_pb2.GetModelRequest(), timeout=timeout_s).model
-                return Facts(f"{model.version} ({model.name}, {model.backend} {model.precision})")
+                return Facts(f"{model.version} ({model.name}, {model.backend} {model.precision})", model.version)
             if name == "vector_retrieval":
                 stub = vector_retrieval_pb2_grpc.VectorRetrievalStub(opened)
                 status = stub.GetStatus(vector_retrieval_pb2.GetStatusRequest(), timeout=timeout_s)
-                return Facts(status.model_version, status.items, status.generation)
+                return Facts(status.model_version, status.model_version, status.items, status.generation)
         except grpc.RpcError:
             pass
     return Facts()

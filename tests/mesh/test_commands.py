@@ -8,19 +8,25 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
+from aisle.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local import client
 from deploy.local.spec import DEFAULT_BUNDLE, KINDS, ROOT, free_ports, is_free
+from shared.bundles import load_bundle
 from shared.catalogue import write_jsonl
 from shared.catalogue.generator import generate
+from tests.support.second_bundle import shorter
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -51,7 +57,7 @@ class Terminal:
         return ["--port-base", str(self.port_base)]
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        outside = ("AISLE_", "CATALOG", "MAPPING", "QUERY", "KEEP", "PORT_BASE")
+        outside = ("AISLE_", "CATALOG", "MAPPING", "QUERY", "KEEP", "PORT_BASE", "MODEL")
         return subprocess.Popen(
             [sys.executable, "-m", "deploy.local", "--folder", str(self.folder), *command],
             cwd=ROOT,
@@ -256,6 +262,66 @@ def test_a_port_in_use_is_told_before_anything_starts(terminal: Terminal) -> Non
     assert f"port {terminal.port_base + 4} (reranker, gRPC; set AISLE_RERANKER_PORT)" in said
     assert "PORT_BASE" in said
     assert terminal.nothing_runs()
+
+
+@pytest.mark.timeout(240)
+def test_a_mesh_changes_its_model_while_it_is_searched(terminal: Terminal, tmp_path: Path) -> None:
+    model = shorter(DEFAULT_BUNDLE, tmp_path / "model")
+    old, version = (load_bundle(bundle).manifest.version for bundle in (DEFAULT_BUNDLE, model))
+    assert "no mesh is up" in terminal.run("reindex", "--model", str(model), code=1)
+    assert "MODEL=" in terminal.run("reindex", code=1)
+    terminal.run("up", *terminal.catalogue, *terminal.ports)
+    assert "no model bundle in /nowhere" in terminal.run("reindex", "--model", "/nowhere", code=1)
+    terminal.run("ingest", *terminal.catalogue)
+    before = terminal.pids()
+
+    # Interrupted before anything is done, which leaves the mesh as it was.
+    first = terminal.start("reindex", "--model", str(model))
+    assert first.stdout is not None
+    assert "serving on" in first.stdout.readline()
+    first.send_signal(signal.SIGINT)
+    assert "Traceback" not in first.communicate(timeout=60)[0]
+    assert first.returncode == 128 + signal.SIGINT
+    assert terminal.pids() == before
+
+    with searching(f"127.0.0.1:{terminal.port_base}") as answers:
+        said = terminal.run("reindex", "--model", str(model))
+    assert "is live" in said
+    assert "reranker, query_encoder, item_encoder had to start again" in said.replace("\n", " ")
+    assert {type(answer) for answer in answers} == {gateway_pb2.SearchResponse}
+    assert {answer.results[0].item.title for answer in answers} == {"Red wall tile"}
+    versions = {(a.info.model_versions.query_encoder, a.info.model_versions.index) for a in answers}
+    assert {(query, index) for query, index in versions if query} == {(old, old), (version, version)}
+    assert terminal.pids()["gateway"] == before["gateway"]
+    assert "nothing had to start again" in terminal.run("reindex", "--model", str(model))
+
+    terminal.run("down")
+    assert "the index is empty" not in terminal.run("up", *terminal.catalogue, *terminal.ports)
+    assert terminal.run("status").count(version[:12]) == 4
+
+
+@contextlib.contextmanager
+def searching(address: str) -> Iterator[list[Any]]:
+    """Searches all the time until the block ends; the answers, and the errors among them."""
+    answers: list[Any] = []
+    ended = threading.Event()
+
+    def search() -> None:
+        with grpc.insecure_channel(address) as channel:
+            stub = gateway_pb2_grpc.GatewayStub(channel)
+            while not ended.is_set():
+                try:
+                    answers.append(stub.Search(gateway_pb2.SearchRequest(query="red wall tile"), timeout=10))
+                except grpc.RpcError as error:
+                    answers.append(error)
+
+    thread = threading.Thread(target=search)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        ended.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
