@@ -14,7 +14,7 @@ from deploy.local import catalogue, client, interrupt, queries, session, state, 
 from deploy.local.calls import timed
 from deploy.local.catalogue import Catalogue, Loaded
 from deploy.local.errors import LocalError, PortInUseError
-from deploy.local.ingest import ingest
+from deploy.local.loading import Destination, load
 from deploy.local.mesh import Mesh, check_ports
 from deploy.local.queries import DemoSearch, Profile
 from deploy.local.spec import DEFAULT_FOLDER, MeshSpec
@@ -42,7 +42,7 @@ def run(options: Options) -> None:
     spec = catalogue.spec_for(chosen, options.folder, options.port_base)
     say(f"catalogue: {chosen.path}", soft_wrap=True)
     with _mesh(spec, options) as mesh:
-        loaded = _loaded(chosen, mesh) or note(chosen, load(chosen, mesh.address("gateway")), mesh.spec)
+        loaded = _loaded(chosen, mesh) or _load(chosen, mesh)
         say()
         searches: Sequence[DemoSearch] = loaded.searches
         if options.query:
@@ -113,13 +113,9 @@ def _loaded(chosen: Catalogue, mesh: Mesh) -> Loaded | None:
     return replace(noted, searches=list(queries.SHOWCASE)) if chosen.bundled else noted
 
 
-def load(chosen: Catalogue, gateway: str) -> Profile:
-    """Loads a catalogue through `gateway` (`host:port`), with a progress bar; what was learned of it on the way."""
-    profile = Profile()
-    with view.import_progress() as observe:
-        progress = ingest(chosen.path, chosen.mapping, gateway, observe, profile.add)
-    view.import_summary(progress)
-    return profile
+def _load(chosen: Catalogue, mesh: Mesh) -> Loaded:
+    to = Destination(mesh.address("gateway"), str(mesh.spec.index), mesh.address("vector_retrieval"))
+    return note(chosen, load(chosen, to, mesh.spec.folder), mesh.spec)
 
 
 def note(chosen: Catalogue, profile: Profile, spec: MeshSpec) -> Loaded:

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -121,39 +122,61 @@ def origin(breakdown: gateway_pb2.ScoreBreakdown) -> str:
 
 @contextmanager
 def import_progress() -> Iterator[Observe]:
-    """A bar with items a second and the time that is left; refusals above it, the first few in full."""
+    """A bar with items a second and the time that is left; above it, the first row refused for each reason."""
     columns = (
-        TextColumn("ingest"),
+        TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[items]:,} items"),
+        TextColumn("{task.fields[rejected]:,} rejected"),
         TextColumn("{task.fields[speed]:,.0f} items/s"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    shown = 0
+    told: set[str] = set()
+    passing = False
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=1.0, items=0, speed=0.0)
+        task = bar.add_task("ingest", total=1.0, items=0, rejected=0, speed=0.0)
 
         def observe(progress: Import) -> None:
-            nonlocal shown
-            for reason in progress.reasons:
-                shown += 1
-                if shown <= _REASONS_SHOWN:
-                    bar.console.print(f"  skipped: {reason}", style="yellow", markup=False)
-                elif shown == _REASONS_SHOWN + 1:
-                    bar.console.print("  more rows were skipped; the summary counts them", style="yellow")
-            progress.reasons.clear()
-            bar.update(task, completed=progress.fraction, items=progress.accepted, speed=progress.items_per_s)
+            nonlocal passing
+            if passing and not progress.passing:
+                # The pace at which rows are passed over says nothing about the time that is left.
+                bar.reset(task)
+            passing = progress.passing
+            for why, reason in list(progress.done.rejections.reasons.items())[:_REASONS_SHOWN]:
+                if why not in told:
+                    told.add(why)
+                    bar.console.print(f"  rejected: {reason.examples[0]}: {why}", style="yellow", markup=False)
+            bar.update(
+                task,
+                description="skip" if passing else "ingest",
+                completed=progress.fraction,
+                items=progress.done.accepted,
+                rejected=progress.done.rejections.total,
+                speed=progress.items_per_s,
+            )
 
         yield observe
 
 
-def import_summary(progress: Import) -> None:
-    """One line on an import that went to its end."""
-    skipped = f"; {progress.rejected:,} rows skipped" if progress.rejected else ""
-    speed = f"{progress.items_per_s:,.0f} items/s"
-    console.print(f"{progress.accepted:,} rows are in the index after {progress.seconds:.1f} s ({speed}){skipped}")
+def import_summary(progress: Import, path: Path) -> None:
+    """What came of an import that went to its end, and what to do about the rows that are not in."""
+    say = partial(console.print, soft_wrap=True, markup=False)
+    done = progress.done
+    earlier = f", {progress.before:,} of them by an earlier run" if progress.before else ""
+    pace = f"{progress.seconds:.1f} s, {progress.items_per_s:,.0f} items/s"
+    say(f"{done.accepted:,} rows are in the index{earlier} ({pace})")
+    rejected = done.rejections.total
+    if not rejected:
+        return
+    say(f"{rejected:,} {'row was' if rejected == 1 else 'rows were'} rejected:", style="yellow")
+    for line in done.rejections.lines():
+        say(f"  {line}")
+    say(
+        f"mend them in {path.name}, or say how its columns are read (MAPPING=…), and load it again: items that are in "
+        f"are only replaced. How they are read now: python -m shared.catalogue check {path}"
+    )
 
 
 def status(known: State) -> bool:

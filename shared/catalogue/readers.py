@@ -141,7 +141,7 @@ class _IdSet:
     """
 
     def __init__(self) -> None:
-        self._slots = array("Q", bytes(8 * 1024))
+        self._slots = _empty(1024)
         self._used = 0
 
     def add(self, key: str) -> bool:
@@ -164,8 +164,13 @@ class _IdSet:
 
     def _grow(self) -> None:
         old = self._slots
-        self._slots = array("Q", bytes(8 * len(old) * 4))
+        self._slots = _empty(4 * len(old))
         self._used = 0
         for digest in old:
             if digest:
                 self._insert(digest)
+
+
+def _empty(slots: int) -> "array[int]":
+    # Made by repetition: from bytes, both would be in memory for a moment.
+    return array("Q", (0,)) * slots

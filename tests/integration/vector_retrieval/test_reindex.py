@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import shutil
 import subprocess
 import sys
 import uuid
@@ -21,10 +20,10 @@ from aisle.encoder.v1 import item_encoder_pb2, item_encoder_pb2_grpc
 from aisle.retrieval.v1 import vector_retrieval_pb2 as pb
 from aisle.retrieval.v1 import vector_retrieval_pb2_grpc
 
-from shared.bundles import load_bundle, seal, staging
 from shared.rpc import embeddings
 from tests.integration.vector_retrieval.processes import ServiceProcess, running
 from tests.integration.vector_retrieval.servers import ROOT, free_port
+from tests.support.second_bundle import shorter
 
 MODEL = ROOT / "build" / "models" / "minilm"
 ITEMS = 240
@@ -39,13 +38,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def second_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The default model, told to read less of an item: another version, whose vectors differ."""
-    out = tmp_path_factory.mktemp("models") / "short"
-    manifest = load_bundle(MODEL).manifest
-    with staging(out) as staged:
-        shutil.copytree(MODEL, staged, dirs_exist_ok=True, ignore=shutil.ignore_patterns("bundle.json"))
-        seal(staged, manifest.model_copy(update={"name": "short", "max_item_tokens": 6}), out)
-    return out
+    return shorter(MODEL, tmp_path_factory.mktemp("models") / "short")
 
 
 def python(module: str, **flags: object) -> subprocess.Popen[bytes]:
