@@ -29,6 +29,9 @@ _NOT_FOUND = (100, 4)
 _RATE_LIMITED = ((8, 9), (49,))
 _OUR_MISTAKE = ((1100, 6), (5, 6))
 
+_TLS_SIGNS = ("handshake failed", "verification check failed")
+"""In what gRPC says of a connection: a certificate of another authority, or name, or none."""
+
 _WRITE_THREADS = 4
 
 Result = TypeVar("Result")
@@ -136,8 +139,7 @@ def _aisle_errors() -> Iterator[None]:
     except MilvusException as error:
         raise _translated(error) from error
     except grpc.RpcError as error:
-        _log.debug("milvus call failed", code=str(error.code()))
-        raise UnavailableError(_NAME) from error
+        raise _unreached(error) from error
 
 
 def _translated(error: MilvusException) -> Exception:
@@ -150,5 +152,25 @@ def _translated(error: MilvusException) -> Exception:
         # Callers' arguments were checked before, so this is a bug of ours.
         _log.error("milvus refused a request", code=str(code), why=str(error.message)[:500])
         return InternalError("the store refused the request; see the log of vector_retrieval")
+    # pymilvus reports any failure to connect alike; what was told is behind it.
+    if isinstance(error.__cause__, grpc.RpcError):
+        return _unreached(error.__cause__)
     _log.debug("milvus call failed", code=str(code), why=str(error.message)[:200])
+    return UnavailableError(_NAME)
+
+
+def _unreached(error: grpc.RpcError) -> UnavailableError:
+    """With the settings to look at, where the store or the connection says what it is about."""
+    code, details = error.code(), str(error.details())
+    _log.debug("milvus call failed", code=str(code))
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return UnavailableError(
+            _NAME, "the store refuses the credentials: check the settings user and password, or token"
+        )
+    if code is grpc.StatusCode.PERMISSION_DENIED:
+        return UnavailableError(_NAME, "the store does not let its user do this: check the setting user, or its rights")
+    if any(sign in details for sign in _TLS_SIGNS):
+        return UnavailableError(
+            _NAME, "the store's TLS does not fit: check the settings uri, tls_ca_file and tls_server_name"
+        )
     return UnavailableError(_NAME)

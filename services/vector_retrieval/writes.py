@@ -33,6 +33,9 @@ _LOCK_STRIPES = 256
 _MOST_TOUCHED = 100_000
 """Ids remembered for a generation: some ten megabytes."""
 
+_HOLD_POLL_S = 0.05
+"""How late a write may learn that it need not wait any longer."""
+
 Result = TypeVar("Result")
 
 Same = Callable[[bytes, bytes], bool]
@@ -51,8 +54,6 @@ class Writer:
         self._settings = settings
         self._stripes = [asyncio.Lock() for _ in range(_LOCK_STRIPES)]
         self._switch = Gate()
-        self._held_until = -float("inf")
-        self._released = asyncio.Event()
         self._running: set[asyncio.Task[Any]] = set()
         self._touched: dict[str, set[str]] = {}
         self.wrote_at = -float("inf")
@@ -126,23 +127,13 @@ class Writer:
 
     # --- what a change of the live generation needs ---
 
-    def hold(self) -> None:
-        """Lets writes of the shop wait for a while, so that a load can catch up with them."""
-        self._released.clear()
-        self._held_until = time.monotonic() + self._settings.cut_over_hold_s
-
-    def release(self) -> None:
-        """Ends a hold."""
-        self._held_until = -float("inf")
-        self._released.set()
-
     async def unheld(self) -> None:
-        """Waits for the end of a hold, or that of the call's own time."""
-        left = self._held_until - time.monotonic()
-        if left > 0:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(deadline.timeout_s(left)):
-                    await self._released.wait()
+        """Waits for the end of a hold, whichever replica asked for it. Raises `DeadlineError` at that of the call's
+        own time."""
+        while (left := self._generations.held_for()) > 0:
+            await asyncio.sleep(deadline.timeout_s(min(left, _HOLD_POLL_S)))
+            if self._settings.is_server:
+                await self._generations.refresh()
 
     @contextlib.asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
