@@ -4,7 +4,7 @@ import contextlib
 import statistics
 from functools import partial
 
-from tests.benchmarks import vectors
+from tests.benchmarks import filtered, vectors
 from tests.benchmarks.bench import Measured, Options, Row, figures_of
 from tests.benchmarks.figures import Figure, Goal
 from tests.benchmarks.search_load import Loads
@@ -72,6 +72,7 @@ ROWS: dict[str, Row[Shops]] = {
     "throughput": Row(
         (Goal(f"searches/s, {CONCURRENT} concurrent: service ÷ bare pymilvus threads", 0.8),), throughput
     ),
+    **filtered.ROWS,
 }
 
 
