@@ -6,21 +6,27 @@ Ties go to the better of the two ranks, then to the smaller id: the same lists g
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
 
 DEFAULT_RRF_K = 60
 """From Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet" (SIGIR 2009)."""
 MAX_RRF_K = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """An item as one half found it. `payload` is as the store returned it, not yet decoded."""
+_NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
+
+
+class Found(NamedTuple):
+    """An item as one half found it. `payload` is as the store returned it, not yet decoded.
+
+    A tuple: a search makes hundreds of them, in a third of the time that frozen dataclasses take.
+    """
 
     id: str
     score: float
     payload: str
-    columns: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] = _NO_COLUMNS
     """What else the search asked the store for."""
 
 
