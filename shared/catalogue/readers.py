@@ -8,7 +8,7 @@
             store(row)
     print(reader.items, reader.rejected, reader.duplicates)
 
-Memory is bounded whatever the size of the file: a row at a time, plus 16 to 64 bytes a distinct id to count
+Memory is bounded whatever the size of the file: a row at a time, plus 16 to 32 bytes a distinct id to count
 duplicates.
 
 Duplicates: every row is yielded in the order of the file, so of two rows with one id the later one stands,
@@ -141,7 +141,7 @@ class _IdSet:
     """
 
     def __init__(self) -> None:
-        self._slots = _empty(1024)
+        self._slots = array("Q", bytes(8 * 1024))
         self._used = 0
 
     def add(self, key: str) -> bool:
@@ -164,13 +164,8 @@ class _IdSet:
 
     def _grow(self) -> None:
         old = self._slots
-        self._slots = _empty(4 * len(old))
+        self._slots = array("Q", bytes(8 * len(old) * 2))
         self._used = 0
         for digest in old:
             if digest:
                 self._insert(digest)
-
-
-def _empty(slots: int) -> "array[int]":
-    # Made by repetition: from bytes, both would be in memory for a moment.
-    return array("Q", (0,)) * slots
