@@ -117,9 +117,13 @@ class PostgresServer:
         return told.returncode == 0
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self._process is None or self._process.poll() is not None:
+            return
+        # Its children are in groups of their own. The postmaster first, or it would start new ones.
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        for pid in (self._process.pid, *map(int, children)):
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
+                os.kill(pid, number)
 
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:

@@ -18,10 +18,15 @@ from tests.support.postgres import PostgresServer, bin_folder
 HOMES = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 
 
-async def migrated(uri: str) -> None:
-    database = Database(DatabaseSettings(uri=uri))
-    await schema_version.upgrade(database)
-    await database.close()
+def migrate(uri: str) -> None:
+    """Makes the tables."""
+
+    async def upgrade() -> None:
+        database = Database(DatabaseSettings(uri=uri))
+        await schema_version.upgrade(database)
+        await database.close()
+
+    asyncio.run(upgrade())
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +59,7 @@ def empty_uri(home: str, request: pytest.FixtureRequest, tmp_path_factory: pytes
 @pytest.fixture(scope="module")
 def uri(empty_uri: str) -> str:
     """The same with tables."""
-    asyncio.run(migrated(empty_uri))
+    migrate(empty_uri)
     return empty_uri
 
 
