@@ -79,6 +79,13 @@ class VectorRetrievalSettings(ServiceSettings):
         "from more than its own length.",
     )
 
+    deletes_kept_days: float = Field(
+        7.0,
+        gt=0,
+        description="Days for which it is known that an item was deleted, so that an upsert with an older updated_at "
+        "does not bring it back: longer than a change of the catalogue is on its way. About 100 bytes a delete.",
+    )
+
     cut_over_hold_s: Seconds = Field(
         5.0,
         description="Most seconds that writes wait while a re-index loads its last items, so that a shop which never "

@@ -158,7 +158,7 @@ class UpsertItemsResponse(_message.Message):
     ERRORS_FIELD_NUMBER: _builtins.int
     OUTDATED_FIELD_NUMBER: _builtins.int
     accepted: _builtins.int
-    """Rows now in the index: written by this call, or already there with a later `updated_at`."""
+    """Rows that are done with: written by this call, or already there with a later `updated_at`, or deleted since theirs."""
     outdated: _builtins.int
     """Of `accepted`, the rows of a load that were changed or deleted since they were listed, and so not written."""
     @_builtins.property
