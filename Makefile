@@ -8,7 +8,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c versions.txt
 # Extra arguments for installing torch alone, such as an index that holds its CPU build.
 TORCH_ARGS ?=
 PROTOS := $(shell find protos -name '*.proto')
-MODEL := build/models/minilm
+DEFAULT_MODEL := build/models/minilm
 LOCAL := $(PY) -m deploy.local
 
 .PHONY: help
@@ -43,20 +43,20 @@ build/.stubs: $(PROTOS) $(VENV)/.run
 stubs: $(VENV)/.run ## Generate shared/stubs from protos
 	deploy/local/stubs.sh
 
-$(MODEL)/bundle.json: $(VENV)/.run
-	@$(PY) -m services.trainer default-bundle --out $(MODEL)
+$(DEFAULT_MODEL)/bundle.json: $(VENV)/.run
+	@$(PY) -m services.trainer default-bundle --out $(DEFAULT_MODEL)
 	@touch $@
 
 .PHONY: models
-models: $(MODEL)/bundle.json ## Prepare the default model bundle
+models: $(DEFAULT_MODEL)/bundle.json ## Prepare the default model bundle
 
 .PHONY: install
 install: $(VENV)/.dev build/.stubs ## Make .venv with everything development needs
 
 # --- the mesh ------------------------------------------------------------------------------------------------------
 
-READY := $(VENV)/.run build/.stubs $(MODEL)/bundle.json
-export CATALOG MAPPING QUERY KEEP PORT_BASE
+READY := $(VENV)/.run build/.stubs $(DEFAULT_MODEL)/bundle.json
+export CATALOG MAPPING QUERY KEEP PORT_BASE MODEL RESTART
 
 .PHONY: demo
 demo: $(READY) ## See it work: CATALOG=path MAPPING=id=sku,… QUERY="…" KEEP=1
@@ -75,13 +75,17 @@ status: $(VENV)/.run ## Show what runs, its health and its model
 	@$(LOCAL) status
 
 .PHONY: ingest
-ingest: $(VENV)/.run ## Load CATALOG=path into the running mesh: MAPPING=…
+ingest: $(VENV)/.run ## Load CATALOG=path into the running mesh: MAPPING=… RESTART=1
 	@$(LOCAL) ingest
+
+.PHONY: reindex
+reindex: $(VENV)/.run ## Change the model of the running mesh: MODEL=path to a bundle
+	@$(LOCAL) reindex
 
 # --- checks --------------------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: $(VENV)/.dev build/.stubs $(MODEL)/bundle.json ## Run every test this machine can
+test: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Run every test this machine can
 	$(PY) -m pytest
 
 .PHONY: check
@@ -115,8 +119,8 @@ protos: $(VENV)/.dev ## Lint the contracts, compare them with main's, check the 
 PART ?= engine
 
 .PHONY: bench
-bench: $(VENV)/.dev build/.stubs $(MODEL)/bundle.json ## Measure: PART=engine (peers are installed into build/peers)
-	@$(PY) -m tests.benchmarks --part $(PART)
+bench: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure: PART=engine (installs its peers) or retrieval (needs make milvus-server)
+	@$(PY) -m tests.benchmarks --part $(PART) $(if $(FULL),--full)
 
 .PHONY: milvus-server
 milvus-server: build/peers/milvus/bin/milvus-server ## Install a real Milvus server for the tests, in its own environment

@@ -1,13 +1,13 @@
-"""What `Search` and `SimilarItems` are asked and answer."""
+"""What `Search`, `SimilarItems` and `Recommend` are asked and answer."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from services.gateway import validation
-from services.gateway.paging import PageTokens, next_offset
-from services.gateway.ports import FilterPayload
+from services.gateway.paging import PageTokens, Rest
+from services.gateway.ports import Candidate, FilterPayload
 from services.gateway.ranking import Ranked
 from services.gateway.stages import StageTiming
 from shared.errors import FieldViolation, InvalidArgumentError
@@ -20,6 +20,9 @@ class Reason(Enum):
     RERANKER_PARTIAL = 2
     QUERY_ENCODER_UNAVAILABLE = 3
     LEXICAL_UNSUPPORTED = 4
+    PREVIOUS_GENERATION = 5
+    PERSONALIZATION_UNAVAILABLE = 6
+    COLD_START = 7
 
 
 class Degradation(NamedTuple):
@@ -27,6 +30,14 @@ class Degradation(NamedTuple):
 
     reason: Reason
     message: str
+
+
+FROM_BEFORE = Degradation(
+    Reason.PREVIOUS_GENERATION,
+    "found in the index's generation before the live one, without the items added since: the query's model is the old "
+    "one",
+)
+"""What is left out while a shop changes its model, until its encoders have the new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,37 +62,94 @@ class PageRequest:
     page_token: str = ""
     candidate_count: int = 0
 
-    def check(self, tokens: PageTokens, problems: list[FieldViolation]) -> int:
-        """Where the page starts.
+    def check(self, tokens: PageTokens, problems: list[FieldViolation]) -> "Page":
+        """The page.
 
         Raises `InvalidArgumentError` with `problems` and everything wrong with the page, all at once.
         """
         problems += validation.page_problems(self.page_size, self.candidate_count)
-        offset = 0
+        rest = None
         try:
-            offset = tokens.read(self.page_token, self.fingerprint)
+            rest = tokens.read(self.page_token, self.fingerprint)
         except InvalidArgumentError as error:
             problems += error.violations
         validation.refuse(problems)
-        return offset
+        return Page(self, rest, tokens)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """One page of results, best first, and how it came about. `candidate_count` is what pages are cut from."""
+class Listing(Protocol):
+    """What holds candidates."""
+
+    @property
+    def candidates(self) -> Sequence[Candidate]:
+        """Each once."""
+
+
+L = TypeVar("L", bound=Listing)
+
+
+class Page:
+    """One page of a list: the first, which any candidate may be on, or one of what is left of it."""
+
+    def __init__(self, request: PageRequest, rest: Rest | None, tokens: PageTokens) -> None:
+        self._request = request
+        self._rest = rest
+        self._tokens = tokens
+
+    async def retrieve(self, search: Callable[[int], Awaitable[L]], default_count: int) -> L:
+        """What `search` finds when asked for as many candidates as the request says.
+
+        Items written since the first page may stand before what is left of its list, so where some of that is not
+        found, the search is made once more, as deep as searches go.
+        """
+        count = self._request.candidate_count or default_count
+        found = await search(count)
+        if self._rest is None or count == validation.MAX_CANDIDATES:
+            return found
+        there = {self._tokens.digest(candidate.item_id) for candidate in found.candidates}
+        return found if self._rest.digests <= there else await search(validation.MAX_CANDIDATES)
+
+    def may_hold(self, candidate: Candidate) -> bool:
+        """Whether it is left: always on the first page, which draws the list up."""
+        return self._rest is None or self._tokens.digest(candidate.item_id) in self._rest.digests
+
+    def cut(self, ranked: Sequence[Ranked]) -> "Cut":
+        """The first results of `ranked` that are left."""
+        left = [ranking for ranking in ranked if self.may_hold(ranking.candidate)]
+        size = self._request.page_size or validation.DEFAULT_PAGE_SIZE
+        shown = self._rest.shown if self._rest is not None else 0
+        token = ""
+        if left[size:]:
+            # With those that were not found this time, for they may be found again: by words alone some are not.
+            members = self._rest.digests if self._rest is not None else self._digests(left)
+            following = members - self._digests(left[:size])
+            token = self._tokens.issue(shown + size, following, self._request.fingerprint)
+        return Cut(left[:size], token, shown + len(left), shown)
+
+    def _digests(self, results: Iterable[Ranked]) -> frozenset[bytes]:
+        return frozenset(self._tokens.digest(ranking.candidate.item_id) for ranking in results)
+
+
+class Cut(NamedTuple):
+    """Results of a page, the token of the next, how many items the list has, as far as they are there, and where in it
+    the page starts (from 0)."""
 
     results: Sequence[Ranked]
     next_page_token: str
     candidate_count: int
+    first_position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One page of results, best first, and how it came about. `candidate_count` is what pages are cut from,
+    `first_position` where in it this one starts."""
+
+    results: Sequence[Ranked]
+    next_page_token: str
+    candidate_count: int
+    first_position: int
     generation: str
     versions: ModelVersions
     timings: Sequence[StageTiming]
     degraded: Sequence[Degradation] = ()
-
-
-def cut(ranked: Sequence[Ranked], page: PageRequest, offset: int, tokens: PageTokens) -> tuple[Sequence[Ranked], str]:
-    """The results of the page that starts at `offset`, and the token of the next one."""
-    size = page.page_size or validation.DEFAULT_PAGE_SIZE
-    following = next_offset(ranked, offset, size)
-    token = "" if following is None else tokens.issue(following, page.fingerprint)
-    return ranked[offset : offset + size], token

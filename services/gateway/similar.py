@@ -5,14 +5,14 @@ enough to show it: of each group the nearest item is kept, of the item's own gro
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from services.gateway import validation
-from services.gateway.answers import Answer, ModelVersions, PageRequest, cut
+from services.gateway.answers import FROM_BEFORE, Answer, ModelVersions, PageRequest
 from services.gateway.budgets import RemainingS, StageBudget
 from services.gateway.paging import PageTokens
-from services.gateway.ports import Candidate, Mode, RetrievalPort
+from services.gateway.ports import PREVIOUS_GENERATION, Candidate, Found, Mode, RetrievalPort, Vectors
 from services.gateway.ranking import unranked
 from services.gateway.stages import Stages
 from shared.errors import InternalError, NotFoundError
@@ -50,7 +50,7 @@ class SimilarFinder:
 
         Raises `InvalidArgumentError` with every field at fault, `NotFoundError`, or what the index raises.
         """
-        offset = page.check(self._tokens, validation.id_problems(item_id, "item_id"))
+        wanted = page.check(self._tokens, validation.id_problems(item_id, "item_id"))
         stages = Stages(self._clock)
         with stages.stage("lookup"):
             timeout = self._policy.lookup.timeout_s(self._remaining_s())
@@ -60,30 +60,39 @@ class SimilarFinder:
         if stored.vector is None:
             raise InternalError("vector_retrieval returned an item without its vector")
         with stages.stage("retrieve"):
-            found = await self._retrieval.search(
-                vector=stored.vector,
-                text=None,
-                mode=Mode.DENSE,
-                filter_=page.filter_,
-                limit=page.candidate_count or self._policy.candidate_count,
-                exclude=(item_id,),
-                timeout_s=self._policy.retrieve.timeout_s(self._remaining_s()),
-            )
-        ranked = unranked(one_per_group(found.candidates, stored.group_id))
-        results, token = cut(ranked, page, offset, self._tokens)
+            found = await wanted.retrieve(self._neighbours(item_id, stored.vector, page), self._policy.candidate_count)
+        # Before one of each group is chosen: a nearer variant that came since the first page is not of its list.
+        left = filter(wanted.may_hold, found.candidates)
+        cut = wanted.cut(unranked(one_per_group(left, [stored.group_id])))
         return Answer(
-            results=results,
-            next_page_token=token,
-            candidate_count=len(ranked),
+            results=cut.results,
+            next_page_token=cut.next_page_token,
+            candidate_count=cut.candidate_count,
+            first_position=cut.first_position,
             generation=found.generation,
             versions=ModelVersions(index=found.model_version),
             timings=stages.timings(),
+            degraded=[FROM_BEFORE] if PREVIOUS_GENERATION in found.degraded else [],
         )
 
+    def _neighbours(self, item_id: str, vector: Vectors, page: PageRequest) -> Callable[[int], Awaitable[Found]]:
+        async def search(limit: int) -> Found:
+            return await self._retrieval.search(
+                vector=vector,
+                text=None,
+                mode=Mode.DENSE,
+                filter_=page.filter_,
+                limit=limit,
+                exclude=(item_id,),
+                timeout_s=self._policy.retrieve.timeout_s(self._remaining_s()),
+            )
 
-def one_per_group(candidates: Iterable[Candidate], own_group: str) -> list[Candidate]:
-    """The first candidate of every group but `own_group`, and every candidate without a group, in their order."""
-    seen = {own_group}
+        return search
+
+
+def one_per_group(candidates: Iterable[Candidate], own_groups: Iterable[str]) -> list[Candidate]:
+    """The first candidate of every group but `own_groups`, and every candidate without a group, in their order."""
+    seen = set(own_groups)
     kept = []
     for candidate in candidates:
         if candidate.group_id:

@@ -8,7 +8,7 @@ asynchronous client also cannot create an index on Milvus Lite, which has no All
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -29,7 +29,11 @@ _NOT_FOUND = (100, 4)
 _RATE_LIMITED = ((8, 9), (49,))
 _OUR_MISTAKE = ((1100, 6), (5, 6))
 
-_WRITE_THREADS = 4
+_TLS_SIGNS = ("handshake failed", "verification check failed")
+"""In what gRPC says of a connection: a certificate of another authority, or name, or none."""
+
+WRITE_THREADS = 4
+"""Writes at a time, of one process."""
 
 Result = TypeVar("Result")
 
@@ -63,10 +67,16 @@ class Connection:
         self._reader: AsyncMilvusClient | None = None
         self._connecting = asyncio.Lock()
         self._writer: MilvusClient | None = None
-        self._threads = ThreadPoolExecutor(_WRITE_THREADS, thread_name_prefix="milvus-write")
+        self._threads = ThreadPoolExecutor(WRITE_THREADS, thread_name_prefix="milvus-write")
 
     async def read(self, method: str, *arguments: Any, cap_s: float | None = None, **options: Any) -> Any:
-        """What `AsyncMilvusClient.<method>` returns.
+        """What `AsyncMilvusClient.<method>` returns; takes as long as `ask`, and raises as it does."""
+        return await self.ask(lambda client: getattr(client, method)(*arguments, retry_times=0, **options), cap_s=cap_s)
+
+    async def ask(
+        self, work: Callable[[AsyncMilvusClient], Awaitable[Result]], *, cap_s: float | None = None
+    ) -> Result:
+        """What `work` returns.
 
         Takes at most `cap_s` seconds (default `search_timeout_s`), and no longer than the caller's deadline. Raises
         `MissingCollectionError`, `UnavailableError`, `DeadlineError`, `OverloadedError` or `InternalError`.
@@ -74,8 +84,7 @@ class Connection:
         timeout_s = deadline.timeout_s(cap_s or self._settings.search_timeout_s)
         with _aisle_errors():
             async with asyncio.timeout(timeout_s):
-                client = await self._connected()
-                return await getattr(client, method)(*arguments, retry_times=0, **options)
+                return await work(await self._connected())
 
     async def write(self, work: Callable[[MilvusClient], Result]) -> Result:
         """What `work` returns, run on a thread of its own.
@@ -136,8 +145,7 @@ def _aisle_errors() -> Iterator[None]:
     except MilvusException as error:
         raise _translated(error) from error
     except grpc.RpcError as error:
-        _log.debug("milvus call failed", code=str(error.code()))
-        raise UnavailableError(_NAME) from error
+        raise _unreached(error) from error
 
 
 def _translated(error: MilvusException) -> Exception:
@@ -150,5 +158,25 @@ def _translated(error: MilvusException) -> Exception:
         # Callers' arguments were checked before, so this is a bug of ours.
         _log.error("milvus refused a request", code=str(code), why=str(error.message)[:500])
         return InternalError("the store refused the request; see the log of vector_retrieval")
+    # pymilvus reports any failure to connect alike; what was told is behind it.
+    if isinstance(error.__cause__, grpc.RpcError):
+        return _unreached(error.__cause__)
     _log.debug("milvus call failed", code=str(code), why=str(error.message)[:200])
+    return UnavailableError(_NAME)
+
+
+def _unreached(error: grpc.RpcError) -> UnavailableError:
+    """With the settings to look at, where the store or the connection says what it is about."""
+    code, details = error.code(), str(error.details())
+    _log.debug("milvus call failed", code=str(code))
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return UnavailableError(
+            _NAME, "the store refuses the credentials: check the settings user and password, or token"
+        )
+    if code is grpc.StatusCode.PERMISSION_DENIED:
+        return UnavailableError(_NAME, "the store does not let its user do this: check the setting user, or its rights")
+    if any(sign in details for sign in _TLS_SIGNS):
+        return UnavailableError(
+            _NAME, "the store's TLS does not fit: check the settings uri, tls_ca_file and tls_server_name"
+        )
     return UnavailableError(_NAME)

@@ -38,6 +38,9 @@ STAGE_SECONDS = Histogram(
     ("method", "stage"),
     buckets=LATENCY_BUCKETS,
 )
+IMPRESSIONS_DROPPED = Counter(
+    "aisle_gateway_impressions_dropped_total", "Pages shown that could not be told to the log, by reason.", ("reason",)
+)
 ZERO_RESULTS = Counter("aisle_gateway_zero_results_total", "Answers without a result.", ("method",))
 
 _MODEL = ("model", "model_version")

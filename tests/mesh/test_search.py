@@ -1,8 +1,11 @@
 """What a caller gets from a mesh that is well."""
 
+import itertools
 import json
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import grpc
@@ -94,6 +97,54 @@ def test_pages_follow_each_other_without_gap_or_repeat(shop: Shop) -> None:
         token = response.next_page_token
         assert token
     assert pages == whole
+
+
+def test_pages_hold_while_the_shop_is_written_to(shop: Shop) -> None:
+    """Between pages: better items come in, items of the list change and disappear, shown ones are written again."""
+
+    def lamp(name: str, title: str) -> item_pb2.Item:
+        return item_pb2.Item(id=f"page-{name}", title=title, tags=["paged"])
+
+    load(shop, [lamp(str(at), f"Lamp of shape {at} for a desk") for at in range(50)])
+    asked = {"query": "banker lamp", "candidate_count": 40, "page_size": 6}
+    asked["filter"] = Filter(text=filter_pb2.TextCondition(field="tags", values=["paged"]))
+    whole = ids(shop.search(**{**asked, "page_size": 100}))
+    assert len(whole) == 40
+    response = shop.search(**asked)
+    pages, gone, stopped = [ids(response)], whole[20:40:10], threading.Event()
+
+    def write() -> None:
+        for at in itertools.count():
+            load(shop, [lamp(f"new-{at}-{n}", "Banker lamp") for n in range(10)])
+            load(shop, [lamp(whole[at % 20].removeprefix("page-"), "Lamp of another shape")])
+            if stopped.is_set():
+                return
+
+    shop.catalog.DeleteItems(catalog_pb2.DeleteItemsRequest(ids=gone), timeout=TIMEOUT_S)
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        while response.next_page_token:
+            # One round of writes at least, a page of which comes in before the rest of the list.
+            before = status_items(shop)
+            while status_items(shop) < before + 10:
+                time.sleep(0.02)
+            response = shop.search(**asked, page_token=response.next_page_token)
+            pages.append(ids(response))
+    finally:
+        stopped.set()
+        writing.join()
+        remove(shop, "paged")
+    shown = [name for page in pages for name in page]
+    assert len(shown) == len(set(shown))
+    assert set(shown) == set(whole) - set(gone)
+
+
+def remove(shop: Shop, tag: str) -> None:
+    """Deletes what the tag marks."""
+    marked = Filter(text=filter_pb2.TextCondition(field="tags", values=[tag]))
+    while found := ids(shop.search("lamp", filter=marked, page_size=100)):
+        shop.catalog.DeleteItems(catalog_pb2.DeleteItemsRequest(ids=found), timeout=TIMEOUT_S)
 
 
 def test_similar_items_are_alike_and_never_the_item_itself(shop: Shop) -> None:

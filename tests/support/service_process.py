@@ -61,6 +61,12 @@ class ServiceProcess:
             assert time.monotonic() < deadline, f"serving is not {serving}: {self.log.read_text()}"
             time.sleep(0.05)
 
+    def wait_for_log(self, text: str, timeout_s: float = 20) -> None:
+        deadline = time.monotonic() + timeout_s
+        while text not in self.log.read_text():
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+
     def end(self) -> None:
         self.channel.close()
         if self.process.poll() is None:

@@ -29,6 +29,19 @@ async def test_pages_follow_each_other(shop: Shop) -> None:
     assert [hit.dense_rank for hit in second.candidates[0].hits] == [5, 6, 7, 8]
 
 
+async def test_pages_by_what_was_shown_hold_while_others_write(shop: Shop) -> None:
+    """Each page but the first comes after a better item did, a shown one was written again and one was deleted."""
+    await shop.upsert(*(shop.item(str(i)) for i in range(20)), vectors=fan(20))
+    shown: list[str] = []
+    for page in range(6):
+        excluded = [shop.id(name) for name in shown]
+        found = shop.names(await shop.search(embeddings=query(direction(0)), limit=4, exclude_ids=excluded))
+        shown += found
+        await shop.upsert(shop.item(f"new-{page}"), shop.item(found[-1]), vectors=fan(2))
+        await shop.servicer.DeleteItems(pb.DeleteItemsRequest(ids=[shop.id(str(19 - page))]), None)
+    assert sorted(shown) == sorted([*map(str, range(16)), *(f"new-{i}" for i in range(5))])
+
+
 async def test_hits_below_the_least_score_are_left_out(shop: Shop) -> None:
     await shop.upsert(*(shop.item(str(i)) for i in range(3)), vectors=fan(3))
     found = await shop.search(embeddings=query(direction(0), direction(1)), min_score=0.5)

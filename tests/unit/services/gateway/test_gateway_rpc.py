@@ -194,6 +194,22 @@ async def test_both_models_failing_still_answers(mesh: Mesh, error: Exception) -
     ]
 
 
+async def test_what_the_index_left_out_is_passed_on(mesh: Mesh) -> None:
+    original = mesh.backend.on["Search"]
+
+    async def search(request: Any) -> Any:
+        response = await original(request)
+        response.degraded.append("PREVIOUS_GENERATION")
+        return response
+
+    mesh.backend.on["Search"] = search
+    for answer in (
+        await mesh.gateway.Search(gateway_pb2.SearchRequest(query="bed")),
+        await mesh.gateway.SimilarItems(gateway_pb2.SimilarItemsRequest(item_id="a")),
+    ):
+        assert [d.reason for d in answer.info.degraded] == [gateway_pb2.DEGRADED_REASON_PREVIOUS_GENERATION]
+
+
 async def test_versions_that_do_not_match_are_both_named(mesh: Mesh) -> None:
     mesh.backend.on["Search"] = raising(VersionMismatchError("v2", "v1"))
     error = await refusal(mesh.gateway.Search(gateway_pb2.SearchRequest(query="bed")))

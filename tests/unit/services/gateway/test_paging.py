@@ -2,25 +2,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.paging import PageTokens, fingerprint, next_offset
+from services.gateway.paging import PageTokens, Rest, fingerprint
 from shared.errors import InvalidArgumentError
 
 TOKENS = PageTokens(b"key")
-OFFSETS = st.integers(0, 1000)
+SHOWN = st.integers(0, 1000)
+IDS = st.sets(st.text(max_size=8), max_size=40)
 
 
-@given(OFFSETS, st.binary(max_size=64))
-def test_a_token_says_where_its_page_starts(offset: int, request: bytes) -> None:
-    assert TOKENS.read(TOKENS.issue(offset, request), request) == offset
+def issued(shown: int, ids: set[str], request: bytes = b"request") -> str:
+    return TOKENS.issue(shown, map(TOKENS.digest, ids), request)
+
+
+@given(SHOWN, IDS, st.binary(max_size=64))
+def test_a_token_says_what_was_shown_and_what_is_left(shown: int, ids: set[str], request: bytes) -> None:
+    rest = TOKENS.read(issued(shown, ids, request), request)
+    assert rest == Rest(shown, frozenset(map(TOKENS.digest, ids)))
+    assert len(rest.digests) == len(ids)
 
 
 def test_no_token_is_the_first_page() -> None:
-    assert TOKENS.read("", b"anything") == 0
+    assert TOKENS.read("", b"anything") is None
 
 
-@given(OFFSETS, st.binary(max_size=64), st.binary(max_size=64))
-def test_a_token_of_another_request_is_refused(offset: int, request: bytes, other: bytes) -> None:
-    token = TOKENS.issue(offset, request)
+@given(SHOWN, IDS, st.binary(max_size=64), st.binary(max_size=64))
+def test_a_token_of_another_request_is_refused(shown: int, ids: set[str], request: bytes, other: bytes) -> None:
+    token = issued(shown, ids, request)
     if request != other:
         with pytest.raises(InvalidArgumentError) as refused:
             TOKENS.read(token, other)
@@ -34,9 +41,10 @@ def test_what_was_not_issued_is_refused(token: str) -> None:
             TOKENS.read(token, b"request")
 
 
-@given(OFFSETS, st.integers(0, 15), st.sampled_from("ABCxyz019-_"))
-def test_a_changed_token_is_refused(offset: int, at: int, letter: str) -> None:
-    token = TOKENS.issue(offset, b"request")
+@given(SHOWN, IDS, st.integers(0, 300), st.sampled_from("ABCxyz019-_"))
+def test_a_changed_token_is_refused(shown: int, ids: set[str], at: int, letter: str) -> None:
+    token = issued(shown, ids)
+    at %= len(token)
     changed = token[:at] + letter + token[at + 1 :]
     if changed != token:
         with pytest.raises(InvalidArgumentError, match="page_token"):
@@ -44,25 +52,18 @@ def test_a_changed_token_is_refused(offset: int, at: int, letter: str) -> None:
 
 
 def test_replicas_with_one_key_read_each_others_tokens_and_others_do_not() -> None:
-    token = PageTokens(b"shared").issue(10, b"request")
-    assert PageTokens(b"shared").read(token, b"request") == 10
+    token = PageTokens(b"shared").issue(10, (), b"request")
+    assert PageTokens(b"shared").read(token, b"request") == Rest(10, frozenset())
     with pytest.raises(InvalidArgumentError):
         PageTokens(b"other").read(token, b"request")
+    assert PageTokens(b"shared").digest("id") != PageTokens(b"other").digest("id")
+
+
+def test_a_token_of_the_longest_list_is_small_enough_to_send_along() -> None:
+    assert len(issued(10, {str(at) for at in range(90)})) < 1_000
+    assert len(issued(10, {str(at) for at in range(990)})) < 8_192
 
 
 @given(st.lists(st.binary(max_size=8), max_size=4), st.lists(st.binary(max_size=8), max_size=4))
 def test_fingerprints_differ_where_the_parts_do(one: list[bytes], other: list[bytes]) -> None:
     assert (fingerprint(*one) == fingerprint(*other)) == (one == other)
-
-
-@given(st.integers(0, 60), st.integers(1, 20))
-def test_pages_cover_the_list_once(count: int, size: int) -> None:
-    results = list(range(count))
-    seen: list[int] = []
-    offset: int | None = 0
-    while offset is not None:
-        page = results[offset : offset + size]
-        assert page or not count
-        seen += page
-        offset = next_offset(results, offset, size)
-    assert seen == results

@@ -14,7 +14,7 @@ RETRIEVAL = st.lists(FINITE, max_size=30).map(lambda scores: sorted(scores, reve
 
 @st.composite
 def rankings(draw: st.DrawFn) -> tuple[list[Candidate], list[float | None], float]:
-    found = [Candidate(at, score) for at, score in enumerate(draw(RETRIEVAL))]
+    found = [Candidate(str(at), at, score) for at, score in enumerate(draw(RETRIEVAL))]
     covered = draw(st.integers(0, len(found)))
     scores = draw(st.lists(st.none() | FINITE, min_size=covered, max_size=covered))
     return found, scores, draw(st.floats(0, 1))

@@ -28,6 +28,7 @@ from tests.unit.services.gateway.fakes import (
     policy,
     vectors,
 )
+from tests.unit.services.gateway.shop import strangers
 
 NO_WORDS = FailedPreconditionError("the store cannot rank by words", reason="LEXICAL_UNSUPPORTED")
 DOWN = UnavailableError("x")
@@ -61,6 +62,7 @@ class Mesh:
             self.encoder,
             self.retrieval,
             self.reranker,
+            strangers(),
             PageTokens(b"key"),
             policy(**changes),
             remaining_s=lambda: self.remaining_s,
@@ -107,7 +109,7 @@ async def test_candidate_count_is_passed_on() -> None:
 
 async def test_items_pass_through_untouched() -> None:
     item = object()
-    answer = await Mesh(found=Found([Candidate(item, 1.0)], "g1", "v1")).search()
+    answer = await Mesh(found=Found([Candidate("id", item, 1.0)], "g1", "v1")).search()
     assert answer.results[0].candidate.item is item
 
 
@@ -248,6 +250,13 @@ async def test_encoder_down_and_the_index_for_another_reason_unfit() -> None:
 async def test_a_store_without_words_is_told() -> None:
     answer = await Mesh(found=Found(candidates(3), "g1", "v1", ("LEXICAL_UNSUPPORTED",))).search()
     assert reasons(answer) == [Reason.LEXICAL_UNSUPPORTED]
+
+
+async def test_an_index_with_a_newer_model_than_the_query_is_told() -> None:
+    answer = await Mesh(found=Found(candidates(3), "g0", "v1", ("PREVIOUS_GENERATION",))).search()
+    assert (reasons(answer), answer.generation) == ([Reason.PREVIOUS_GENERATION], "g0")
+    both = Found(candidates(3), "g0", "v1", ("LEXICAL_UNSUPPORTED", "PREVIOUS_GENERATION"))
+    assert reasons(await Mesh(found=both).search()) == [Reason.LEXICAL_UNSUPPORTED, Reason.PREVIOUS_GENERATION]
 
 
 async def test_everything_soft_down_at_once() -> None:

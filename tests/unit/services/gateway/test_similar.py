@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from services.gateway.answers import Answer, PageRequest
+from services.gateway.answers import Answer, PageRequest, Reason
 from services.gateway.budgets import StageBudget
 from services.gateway.paging import PageTokens
 from services.gateway.ports import Candidate, Found, Mode, Stored
@@ -30,6 +30,12 @@ async def test_neighbours_of_the_stored_vector_without_the_item() -> None:
     assert answer.next_page_token
     assert (answer.versions.query_encoder, answer.versions.index) == ("", "v1")
     assert [t.stage for t in answer.timings] == ["lookup", "retrieve", "total"]
+
+
+async def test_an_index_that_changed_its_model_since_the_item_was_read_is_told() -> None:
+    found = Found(candidates(3), "g0", "v1", ("PREVIOUS_GENERATION",))
+    answer = await similar(FakeRetrieval(found, stored=STORED))
+    assert [d.reason for d in answer.degraded] == [Reason.PREVIOUS_GENERATION]
 
 
 async def test_unknown_item() -> None:

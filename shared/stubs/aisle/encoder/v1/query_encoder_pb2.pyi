@@ -31,7 +31,9 @@ class _UserModelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UserModel.V
     USER_MODEL_UNSPECIFIED: _UserModel.ValueType  # 0
     """The server's default."""
     USER_MODEL_WEIGHTED_MEAN: _UserModel.ValueType  # 1
-    """The mean of the items' vectors, each weighted by what was done and how long ago."""
+    """The mean of the items' vectors, each weighted by what was done and how long ago. The latest searches join it with
+    the vectors of their words.
+    """
     USER_MODEL_TEXT: _UserModel.ValueType  # 2
     """The language model reads the history as a text: recent searches and item titles, the newest first."""
 
@@ -41,7 +43,9 @@ class UserModel(_UserModel, metaclass=_UserModelEnumTypeWrapper):
 USER_MODEL_UNSPECIFIED: UserModel.ValueType  # 0
 """The server's default."""
 USER_MODEL_WEIGHTED_MEAN: UserModel.ValueType  # 1
-"""The mean of the items' vectors, each weighted by what was done and how long ago."""
+"""The mean of the items' vectors, each weighted by what was done and how long ago. The latest searches join it with
+the vectors of their words.
+"""
 USER_MODEL_TEXT: UserModel.ValueType  # 2
 """The language model reads the history as a text: recent searches and item titles, the newest first."""
 Global___UserModel: _TypeAlias = UserModel  # noqa: Y015
@@ -219,9 +223,9 @@ class UserAction(_message.Message):
     age_s: _builtins.float
     """How long ago, in seconds; not negative."""
     text: _builtins.str
-    """A search's words, or an item's title; at most 2,000 characters. Read by TEXT."""
+    """A search's words, or an item's title; at most 2,000 characters. Read by TEXT, and by WEIGHTED_MEAN of searches."""
     item_row: _builtins.int
-    """The row of `item_embeddings` that is this item's. Read by WEIGHTED_MEAN; actions without one do not count there."""
+    """The row of `item_embeddings` that is this item's. Read by WEIGHTED_MEAN; only searches count there without one."""
     def __init__(
         self,
         *,

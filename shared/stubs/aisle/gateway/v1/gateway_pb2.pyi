@@ -70,6 +70,8 @@ class _DegradedReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degrad
     """The query encoder did not answer: found by words alone."""
     DEGRADED_REASON_LEXICAL_UNSUPPORTED: _DegradedReason.ValueType  # 4
     """The store cannot search by words: found by vector alone."""
+    DEGRADED_REASON_PREVIOUS_GENERATION: _DegradedReason.ValueType  # 5
+    """The index has a newer model than the query's vector: found in the generation before, without the items added since."""
     DEGRADED_REASON_PERSONALIZATION_UNAVAILABLE: _DegradedReason.ValueType  # 6
     """The behaviour log, or what turns behaviour into a vector, did not answer: as for a shopper who is not known."""
     DEGRADED_REASON_COLD_START: _DegradedReason.ValueType  # 7
@@ -88,6 +90,8 @@ DEGRADED_REASON_QUERY_ENCODER_UNAVAILABLE: DegradedReason.ValueType  # 3
 """The query encoder did not answer: found by words alone."""
 DEGRADED_REASON_LEXICAL_UNSUPPORTED: DegradedReason.ValueType  # 4
 """The store cannot search by words: found by vector alone."""
+DEGRADED_REASON_PREVIOUS_GENERATION: DegradedReason.ValueType  # 5
+"""The index has a newer model than the query's vector: found in the generation before, without the items added since."""
 DEGRADED_REASON_PERSONALIZATION_UNAVAILABLE: DegradedReason.ValueType  # 6
 """The behaviour log, or what turns behaviour into a vector, did not answer: as for a shopper who is not known."""
 DEGRADED_REASON_COLD_START: DegradedReason.ValueType  # 7
@@ -115,7 +119,8 @@ class SearchRequest(_message.Message):
     """Results per page, 1 to 100; 0 means 10."""
     page_token: _builtins.str
     """From the previous response, with the rest of the request unchanged but for `page_size` and `explain`; empty
-    for the first page.
+    for the first page, which draws up the list. Whatever is written between pages, no item is on two of them, and
+    none of the list is passed over; items added meanwhile are not on it.
     """
     candidate_count: _builtins.int
     """How many candidates are retrieved and ordered, 1 to 1,000; 0 means the server's default. Bounds how far
@@ -210,7 +215,8 @@ class SimilarItemsRequest(_message.Message):
     """Results per page, 1 to 100; 0 means 10."""
     page_token: _builtins.str
     """From the previous response, with the rest of the request unchanged but for `page_size` and `explain`; empty
-    for the first page.
+    for the first page, which draws up the list. Whatever is written between pages, no item is on two of them, and
+    none of the list is passed over; items added meanwhile are not on it.
     """
     candidate_count: _builtins.int
     """How many candidates are retrieved and ordered, 1 to 1,000; 0 means the server's default."""
@@ -302,7 +308,7 @@ class RecommendRequest(_message.Message):
     """Results per page, 1 to 100; 0 means 10."""
     page_token: _builtins.str
     """From the previous response, with the rest of the request unchanged but for `page_size` and `explain`; empty
-    for the first page.
+    for the first page, which draws up the list. Whatever happens between pages, no item is on two of them.
     """
     candidate_count: _builtins.int
     """How many candidates are retrieved and ordered, 1 to 1,000; 0 means the server's default."""
