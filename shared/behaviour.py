@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 HALF_LIFE_OCCASIONS = 3.0
+"""For what others took with the items of a history."""
 WEIGHTS: Mapping[str, float] = MappingProxyType({"PURCHASE": 6.0, "ADD_TO_CART": 3.0, "CLICK": 1.0, "VIEW": 0.5})
 """Purchase, cart and click as the OTTO challenge weighs them (Kaggle 2022, by the shop that gave the data); a view is
 half a click: it mostly follows one, and says less where it does not."""

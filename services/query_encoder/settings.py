@@ -28,10 +28,11 @@ class QueryEncoderSettings(ModelServiceSettings):
         "CPU cores, int8).",
     )
     user_half_life_occasions: float = Field(
-        behaviour.HALF_LIFE_OCCASIONS,
+        1.0,
         gt=0,
-        description="weighted-mean: occasions after which an action counts half. 1 to 3 are the best on MovieLens and "
-        "on Online Retail; decay by days does worse.",
+        description="weighted-mean: occasions after which an action counts half. NDCG@10 by this vector alone at 1 and "
+        "at 3: 0.0228 and 0.0148 on MovieLens, 0.0331 and 0.0315 on Online Retail, for new items of MovieLens 0.088 and "
+        "0.082. A mean blurs what it sums, so its memory is shorter than that of relations.",
     )
     user_weight_purchase: float = Field(
         behaviour.WEIGHTS["PURCHASE"],
