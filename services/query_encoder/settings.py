@@ -31,8 +31,8 @@ class QueryEncoderSettings(ModelServiceSettings):
         1.0,
         gt=0,
         description="weighted-mean: occasions after which an action counts half. NDCG@10 by this vector alone, at 1 "
-        "and at 3: 0.0228 and 0.0148 on MovieLens, 0.0331 and 0.0315 on Online Retail; 0.088 and 0.082 for new items of "
-        "MovieLens. A mean blurs what it sums, so its memory is shorter than that of relations.",
+        "and at 3: 0.0228 and 0.0148 on MovieLens, 0.0331 and 0.0315 on Online Retail; 0.088 and 0.082 for "
+        "new items of MovieLens. A mean blurs what it sums, so its memory is shorter than that of relations.",
     )
     user_weight_purchase: float = Field(
         behaviour.WEIGHTS["PURCHASE"],
