@@ -89,6 +89,8 @@ class Generations:
         self._building = f"{settings.index}__building"
         self._previous = f"{settings.index}__previous"
         self._roles = Roles()
+        self.promoted: Generation | None = None
+        """What this process made live last: it saw to its own writes before."""
         self._held_until = 0.0
         self._held: Generation | None = None
         self._creating = asyncio.Lock()
@@ -221,6 +223,7 @@ class Generations:
         self._roles = Roles()
         await self._connection.write(work)
         self._roles = Roles(target, None if target == roles.building else roles.building, live)
+        self.promoted = target
 
     async def drop(self, target: Generation) -> None:
         """Deletes `target`, which must not be live."""
