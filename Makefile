@@ -82,6 +82,10 @@ ingest: $(VENV)/.run ## Load CATALOG=path into the running mesh: MAPPING=… RES
 reindex: $(VENV)/.run ## Change the model of the running mesh: MODEL=path to a bundle
 	@$(LOCAL) reindex
 
+.PHONY: docs
+docs: $(VENV)/.run ## Write the pages of docs that are made from the code
+	$(PY) -m shared.telemetry metrics > docs/metrics.md
+
 # --- checks --------------------------------------------------------------------------------------------------------
 
 .PHONY: test

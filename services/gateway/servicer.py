@@ -174,6 +174,7 @@ def _observe(method: str, answer: Answer) -> None:
         metrics.STAGE_SECONDS.labels(method, timing.stage).observe(timing.milliseconds / 1000)
     for degradation in answer.degraded:
         metrics.DEGRADED.labels(method, degradation.reason.name).inc()
+    metrics.CANDIDATES.labels(method).observe(answer.candidate_count)
     if not answer.candidate_count:
         metrics.ZERO_RESULTS.labels(method).inc()
 
@@ -182,6 +183,7 @@ def _initialise_metrics() -> None:
     """Makes every series exist before the first request, so that a rate over it is 0 and not absent."""
     for method, stages in _STAGES.items():
         metrics.ZERO_RESULTS.labels(method)
+        metrics.CANDIDATES.labels(method)
         for stage in stages:
             metrics.STAGE_SECONDS.labels(method, stage)
         for reason in _DEGRADED[method]:

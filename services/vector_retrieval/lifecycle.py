@@ -15,6 +15,7 @@ from services.vector_retrieval.lite import Gate
 from services.vector_retrieval.scan import PAGE_ROWS, Scanner
 from services.vector_retrieval.writes import Writer
 from shared.errors import FailedPreconditionError, NotFoundError
+from shared.telemetry import metrics
 
 BEHIND = "GENERATION_BEHIND"
 """Reason of a refused promotion that is over once the items that are missing have been loaded."""
@@ -242,6 +243,7 @@ class Lifecycle:
         probe = self._probes.get(target.name)
         if probe is None or time.monotonic() - probe.at > _PROBE_LASTS_S or probe.sampled < min(options.sample, items):
             probe = self._probes[target.name] = await self._probe(target, options.sample, can)
+            metrics.GENERATION_RECALL.labels(target.name).set(probe.recall)
         problems = []
         if missing:
             problems.append(f"{missing:,} items are missing")

@@ -318,7 +318,7 @@ class Store:
         await self._generations.live()
         for generation in self._generations.roles.all():
             async with self._gate.writing():
-                await self._connection.write(partial(_flush, generation.collection))
+                await self._connection.write("flush", partial(_flush, generation.collection))
         await self._writer.flush_deletes()
 
 

@@ -12,11 +12,10 @@ import grpc
 import structlog
 
 from shared.errors import AisleError, DeadlineError, InternalError, InvalidArgumentError
+from shared.rpc import call_metrics, labels
 from shared.rpc import context as call_context
-from shared.rpc import labels
 from shared.rpc.decode import Undecodable, tolerant
 from shared.rpc.status import to_status
-from shared.telemetry import metrics
 
 _log = structlog.get_logger()
 
@@ -142,13 +141,12 @@ class _Call:
             left = default_timeout_s
             self.time_limit = asyncio.get_running_loop().time() + default_timeout_s
         call_context.set_deadline(None if left is None else time.monotonic() + left)
-        metrics.SERVER_STARTED.labels(*rpc).inc()
+        call_metrics.SERVER.started(rpc)
 
     def end(self, code: grpc.StatusCode, error: BaseException | None = None) -> None:
         """Counts, times and logs the call."""
         seconds = time.perf_counter() - self._started
-        metrics.SERVER_HANDLED.labels(*self._rpc, labels.code(code)).inc()
-        metrics.SERVER_HANDLING_SECONDS.labels(*self._rpc).observe(seconds)
+        call_metrics.SERVER.handled(self._rpc, code, seconds)
         log = _log.debug if code in _QUIET else _log.warning
         log(
             "call",
