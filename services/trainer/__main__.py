@@ -8,6 +8,8 @@ from typing import Protocol
 
 from services.trainer import default_bundle, export
 from services.trainer.errors import JobError
+from services.trainer.finetune import job as finetune_encoder
+from services.trainer.prepare import job as prepare
 from shared.bundles import BundleError
 
 
@@ -19,7 +21,12 @@ class Job(Protocol):
     def main(self, arguments: argparse.Namespace) -> int: ...
 
 
-JOBS: dict[str, Job] = {"export": export, "default-bundle": default_bundle}
+JOBS: dict[str, Job] = {
+    "prepare": prepare,
+    "finetune-encoder": finetune_encoder,
+    "export": export,
+    "default-bundle": default_bundle,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.trainer.errors import JobError
+from services.trainer.record import TrainingRecord, read_record
 from shared.bundles import Pooling, Prompts
 
 MINILM = "minilm"
@@ -43,6 +44,8 @@ class BaseModel:
     normalize: bool
     max_tokens: int
     prompts: Prompts
+    record: TrainingRecord | None = None
+    """How it was fine-tuned here; None for any other model."""
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -106,16 +109,20 @@ def _read_base(path: Path) -> BaseModel:
     if not any(path.glob("*.safetensors")):
         raise JobError(f"{path} has no *.safetensors; pickled weights are not loaded, save them as safetensors")
     pooling, normalize = _pooling(path)
+    record = read_record(path)
     config = _read_json(path / "config.json")
     positions = int(config.get("max_position_embeddings", 512))
     limit = _read_json(path / "sentence_bert_config.json").get("max_seq_length") or positions
+    if record:
+        limit = record.max_item_tokens
     return BaseModel(
         path=path,
         name=path.resolve().name,
         pooling=pooling,
         normalize=normalize,
         max_tokens=min(int(limit), positions - (0 if config["model_type"] == "bert" else 2), 512),
-        prompts=_prompts(path),
+        prompts=record.prompts if record else _prompts(path),
+        record=record,
     )
 
 
@@ -129,7 +136,14 @@ def _pooling(path: Path) -> tuple[Pooling, bool]:
         raise JobError(f"{modules}: {', '.join(sorted(unknown))} is not supported: the vectors would differ")
     settings = _read_json(path / kinds.get("Pooling", "1_Pooling") / "config.json")
     modes = {key for key, value in settings.items() if key.startswith("pooling_mode_") and value is True}
-    wanted = {"pooling_mode_mean_tokens": Pooling.MEAN, "pooling_mode_cls_token": Pooling.CLS}
+    # sentence-transformers 6 writes one name in place of a flag a mode.
+    modes |= set(str(settings.get("pooling_mode", "")).split())
+    wanted = {
+        "pooling_mode_mean_tokens": Pooling.MEAN,
+        "pooling_mode_cls_token": Pooling.CLS,
+        "mean": Pooling.MEAN,
+        "cls": Pooling.CLS,
+    }
     if len(modes) != 1 or not modes <= set(wanted):
         raise JobError(f"{path}: pooling {sorted(modes)} is not supported, only mean or CLS")
     return wanted[modes.pop()], "Normalize" in kinds
