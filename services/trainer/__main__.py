@@ -6,8 +6,9 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
-from services.trainer import default_bundle, export
+from services.trainer import default_bundle, export, sample
 from services.trainer.errors import JobError
+from services.trainer.evaluate import job as evaluate
 from services.trainer.finetune import job as finetune_encoder
 from services.trainer.prepare import job as prepare
 from shared.bundles import BundleError
@@ -22,8 +23,10 @@ class Job(Protocol):
 
 
 JOBS: dict[str, Job] = {
+    "sample": sample,
     "prepare": prepare,
     "finetune-encoder": finetune_encoder,
+    "evaluate": evaluate,
     "export": export,
     "default-bundle": default_bundle,
 }

@@ -30,7 +30,6 @@ from services.trainer.finetune.options import FinetuneOptions, GradedLoss, Mixed
 from services.trainer.finetune.validation import METRIC, RetrievalValidation
 from services.trainer.prepared import PreparedSet, open_prepared
 from services.trainer.record import TrainingRecord
-from shared.bundles import DEFAULT_TEMPLATE
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +46,7 @@ def finetune(options: FinetuneOptions) -> TrainingRecord:
         raise JobError(f"--mixed-precision {options.mixed_precision} needs a CUDA GPU; leave it out on a CPU")
     _claim(options, prepared)
     set_seed(options.seed)
-    template = base.record.item_template if base.record else DEFAULT_TEMPLATE
-    texts = data.Texts(template, base.prompts)
+    texts = data.Texts(base.item_template, base.prompts)
     max_tokens = min(options.max_item_tokens, base.max_tokens)
     model = models.load(base, max_tokens)
     items = texts.items(prepared)
@@ -61,12 +59,13 @@ def finetune(options: FinetuneOptions) -> TrainingRecord:
         *(f"{len(datasets['ranking']):,}", f"{options.validation_queries:,}", 100 * models.trainable_share(model)),
     )
     trainer = _trainer(options, model, datasets, validation)
-    started = time.monotonic()
+    # Before training: by its end somebody may have edited the code.
+    revision, started = record.code_revision(), time.monotonic()
     trainer.train(resume_from_checkpoint=options.resume or None)
     seconds = time.monotonic() - started
     written = TrainingRecord(
-        base_model=base.record.base_model if base.record else base.name,
-        item_template=template,
+        base_model=base.grew_from,
+        item_template=base.item_template,
         prompts=base.prompts,
         max_item_tokens=max_tokens,
         training_data=prepared.content_hash,
@@ -77,7 +76,7 @@ def finetune(options: FinetuneOptions) -> TrainingRecord:
         seconds=round(seconds, 1),
         seed=options.seed,
         command=record.command_line(),
-        code_revision=record.code_revision(),
+        code_revision=revision,
         versions=record.package_versions(),
         machine=_machine(),
     )
@@ -140,7 +139,7 @@ def _losses(options: FinetuneOptions, model: SentenceTransformer) -> dict[str, t
         ranking = CachedCorrectedRankingLoss(model, scale=options.scale, mini_batch_size=options.mini_batch)
     else:
         ranking = CorrectedRankingLoss(model, scale=options.scale)
-    losses = {"ranking": ranking}
+    losses: dict[str, torch.nn.Module] = {"ranking": ranking}
     if options.graded_loss is GradedLoss.COSENT:
         losses["graded"] = CoSENTLoss(model)
     elif options.graded_loss is GradedLoss.ANGLE:
@@ -153,7 +152,7 @@ def _losses(options: FinetuneOptions, model: SentenceTransformer) -> dict[str, t
 def _trainer(
     options: FinetuneOptions, model: SentenceTransformer, datasets: dict[str, Dataset], validation: RetrievalValidation
 ) -> SentenceTransformerTrainer:
-    steps = options.max_steps
+    steps = float(options.max_steps)
     if steps < 0:
         steps = sum(-(-len(each) // options.batch) for each in datasets.values()) * options.epochs
     every = max(1, int(steps) // options.evaluations)

@@ -24,7 +24,7 @@ class RetrievalValidation(SentenceEvaluator):
     def __init__(
         self, judgements: Judgements, texts: Texts, items: dict[str, str], grades: Grades, distractors: int, seed: int
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.primary_metric = METRIC
         self._grades = grades
         self._judged = judgements.judged
@@ -36,7 +36,7 @@ class RetrievalValidation(SentenceEvaluator):
         self._ids = sorted(judged) + sampled
         self._items = [items[item] for item in self._ids]
 
-    def __call__(
+    def __call__(  # type: ignore[override]
         self, model: SentenceTransformer, output_path: str | None = None, epoch: float = -1, steps: int = -1
     ) -> dict[str, float]:
         """NDCG@10 and Recall@100, means over queries."""

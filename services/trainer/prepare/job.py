@@ -2,8 +2,6 @@
 
 import argparse
 import logging
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from services.trainer.errors import JobError
 from services.trainer.prepared import ITEMS, REPORT, Grades, PreparedReport, PreparedSet, SplitCounts
+from services.trainer.record import command_line
 from shared.bundles.files import hash_file
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class PrepareOptions:
     mapping: str | None = None
     grades: Grades = field(default_factory=lambda: Grades(lowest=0, highest=3, relevant=2))
     contradiction: float = 1.0
-    shares: Mapping[str, float] = field(default_factory=lambda: {"train": 0.8, "valid": 0.1, "test": 0.1})
+    shares: dict[str, float] = field(default_factory=lambda: {"train": 0.8, "valid": 0.1, "test": 0.1})
     drop_leaks: bool = False
     seed: int = 0
 
@@ -113,7 +112,7 @@ def prepare(options: PrepareOptions) -> PreparedSet:
         splits={name: _counts(rows, options.grades) for name, rows in splits.items()},
         files={name: hash_file(options.out / name) for name in written},
         seed=options.seed,
-        command=shlex.join(["python", "-m", "services.trainer", *sys.argv[1:]]),
+        command=command_line(),
     )
     (options.out / REPORT).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     for name, counts in report.splits.items():

@@ -12,7 +12,7 @@ from services.trainer.prepare.judgements import KEY
 SPLITS = ("train", "valid", "test")
 
 
-def split_by_query(rows: pl.DataFrame, shares: Mapping[str, float], seed: int) -> dict[str, pl.DataFrame]:
+def split_by_query(rows: pl.DataFrame, shares: dict[str, float], seed: int) -> dict[str, pl.DataFrame]:
     """Each query goes to a split by the hash of its key and `seed`, so that new data never moves an old query."""
     keys = rows.get_column(KEY).unique()
     home = pl.DataFrame({KEY: keys, "split": [_home(key, shares, seed) for key in keys]})
@@ -27,7 +27,7 @@ def leaks(splits: Mapping[str, pl.DataFrame]) -> dict[str, list[str]]:
     return {f"{one} and {other}": sorted(shared) for one, other in pairs if (shared := keys[one] & keys[other])}
 
 
-def without_leaks(splits: Mapping[str, pl.DataFrame]) -> tuple[dict[str, pl.DataFrame], int]:
+def without_leaks(splits: dict[str, pl.DataFrame]) -> tuple[dict[str, pl.DataFrame], int]:
     """`splits` where a query that several hold stays in the last of them alone (test before valid before train).
 
     Also how many judgements that cost.
@@ -54,7 +54,7 @@ def check_splits(splits: Mapping[str, pl.DataFrame]) -> None:
         raise JobError(f"nothing is left for {', '.join(empty)}: see the reasons above, or change --shares")
 
 
-def _home(key: str, shares: Mapping[str, float], seed: int) -> str:
+def _home(key: str, shares: dict[str, float], seed: int) -> str:
     digest = blake2b(key.encode(), digest_size=8, salt=seed.to_bytes(8, "little")).digest()
     at = int.from_bytes(digest, "little") / 2**64 * sum(shares.values())
     for name, share in shares.items():
