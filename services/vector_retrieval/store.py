@@ -11,6 +11,7 @@ import structlog
 from pymilvus import MilvusClient
 
 from services.vector_retrieval import expressions, schema
+from services.vector_retrieval.browse import Browse, Browsed, most_popular
 from services.vector_retrieval.capabilities import Capabilities, probe
 from services.vector_retrieval.generations import Generation, Generations, Roles
 from services.vector_retrieval.halves import Halves
@@ -247,6 +248,16 @@ class Store:
 
         found = await self._on_live(within, find)
         return found or Answer([[] for _ in range(query.size)])
+
+    async def browse(self, asked: Browse) -> Browsed:
+        """Items by a filter alone, the most popular first, as of a few moments ago; none before the first write."""
+        can = await self.capabilities()
+
+        async def out_of(generation: Generation) -> Browsed:
+            level = self._level(Consistency.BOUNDED)
+            return await most_popular(self._scanner, generation, can, asked, level)
+
+        return await self._on_live(out_of, self._generations.live) or Browsed()
 
     async def _on_live(
         self, work: Callable[[Generation], Awaitable[Result]], find: Callable[[], Awaitable[Generation | None]]

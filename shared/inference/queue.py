@@ -5,8 +5,9 @@ A plain data structure: no lock, no clock, no thread. The batcher gives it the t
 - INTERACTIVE goes before BULK. While both wait, BULK earns credit from every interactive token served and gets a
   batch of its own when it can pay for its oldest row: at least `bulk_share` of the tokens, so it never starves.
 - A batch is built around the oldest row of its class, from the rows most like it in length: rows wait at most
-  as many batches as there are older rows, and hardly any padding is run. Rows older than the class's age bound
-  go oldest first, whatever their length.
+  as many batches as there are older rows, and hardly any padding is run. Among rows alike in length, those older than
+  the class's age bound go before those that are more alike. An old row of another length leads a batch of its own soon:
+  under a backlog every row is old, and mixing lengths then would run padding just when there is no time for it.
 - Rows past their deadline are handed back, never put in a batch.
 """
 
@@ -46,7 +47,7 @@ class Limits:
     padding: float = 0.5
     """How much shorter than the longest row of its batch a row may be, as a share of the longest."""
     max_age_s: float = 0.1
-    """Interactive rows that have waited longer go oldest first."""
+    """Interactive rows that have waited longer go oldest first among those alike in length."""
     bulk_max_age_s: float = 5.0
     """The same for bulk rows."""
     bulk_share: float = 0.1
@@ -212,13 +213,13 @@ class WorkQueue(Generic[W]):
         batch, longest, shortest = [anchor], anchor.size, anchor.size
         overdue = [work for work in others if work.queued_at < old_before]
         likes = sorted(others[len(overdue) :], key=lambda work: abs(work.size - anchor.size))
-        for index, work in enumerate((*overdue, *likes)):
+        for work in (*overdue, *likes):
             long, short = max(longest, work.size), min(shortest, work.size)
             if (len(batch) + 1) * long > budget or len(batch) == self._limits.batch_rows:
                 if (len(batch) + 1) * longest > budget:
                     break
                 continue
-            if index >= len(overdue) and long - short > max(ALIKE, self._limits.padding * long):
+            if long - short > max(ALIKE, self._limits.padding * long):
                 continue
             batch.append(work)
             longest, shortest = long, short

@@ -38,6 +38,9 @@ STAGE_SECONDS = Histogram(
     ("method", "stage"),
     buckets=LATENCY_BUCKETS,
 )
+IMPRESSIONS_DROPPED = Counter(
+    "aisle_gateway_impressions_dropped_total", "Pages shown that could not be told to the log, by reason.", ("reason",)
+)
 ZERO_RESULTS = Counter("aisle_gateway_zero_results_total", "Answers without a result.", ("method",))
 
 _MODEL = ("model", "model_version")
@@ -87,4 +90,21 @@ STORE_SECONDS = Histogram(
     "Seconds the store took, by operation.",
     ("operation",),
     buckets=LATENCY_BUCKETS,
+)
+
+EVENTS_WAITING = Gauge("aisle_events_waiting", "Events that wait to be written.")
+EVENTS_COMMIT_SECONDS = Histogram(
+    "aisle_events_commit_seconds", "Seconds a transaction that stores events took.", buckets=LATENCY_BUCKETS
+)
+EVENTS_COMMIT_EVENTS = Histogram(
+    "aisle_events_commit_events", "Events in a transaction.", buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
+)
+EVENTS_STORED = Counter("aisle_events_stored_total", "Events stored, by type.", ("type",))
+EVENTS_DUPLICATE = Counter("aisle_events_duplicate_total", "Events accepted that were stored before.")
+EVENTS_REFUSED = Counter("aisle_events_refused_total", "Events refused, by reason.", ("reason",))
+EVENTS_UNATTRIBUTED = Counter(
+    "aisle_events_unattributed_total", "Events stored whose attribution token was not the mesh's own."
+)
+EVENTS_DELETED = Counter(
+    "aisle_events_deleted_total", "Events deleted, by reason: retention or forgotten.", ("reason",)
 )

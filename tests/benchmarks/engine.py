@@ -17,12 +17,11 @@ from shared.inference import Batcher, BiEncoder, Limits, Output
 from shared.inference.late_interaction import Storage, TextVectors, interact, text_rows
 from shared.rpc.items import item_to_proto
 from tests.benchmarks import against, load, texts
-from tests.benchmarks.bench import Bench, Measured, Row, best_size, forward, rate
+from tests.benchmarks.bench import Bench, Measured, Options, Row, best_size, figures_of, forward, rate
 from tests.benchmarks.figures import Figure, Goal
 from tests.benchmarks.services import service, told
 from tests.benchmarks.turns import in_turns, ratio
 
-FIFO_ROWS = 32
 CANDIDATES = 50
 BULK = priority_pb2.PRIORITY_BULK
 
@@ -30,10 +29,11 @@ BULK = priority_pb2.PRIORITY_BULK
 async def throughput(bench: Bench) -> list[Measured]:
     """Items through the service against a bare loop at its best fixed batch."""
     items = texts.items(512)
-    rows = [bench.items.encode(bench.bundle.item_text(item)) for item in items]
+    # By length, as a loop would do that has all its texts beforehand.
+    rows = sorted((bench.items.encode(bench.bundle.item_text(item)) for item in items), key=len)
     tokens = sum(map(len, rows))
     backend = bench.backend()
-    best = await best_size(backend, rows[:128])
+    best = await best_size(backend, rows[::4])
     requests = [
         item_encoder_pb2.EncodeItemsRequest(items=[item_to_proto(item) for item in items[at : at + 128]], priority=BULK)
         for at in range(0, len(items), 128)
@@ -99,11 +99,13 @@ async def _p50(call: Callable[[], Awaitable[Any]], count: int = 150) -> float:
 async def mixed_lengths(bench: Bench) -> list[Measured]:
     """The batcher against batches of a fixed count in order of arrival, on queries and items together."""
     short = [bench.queries.encode(query) for query in texts.queries(700)]
-    long = [bench.items.encode(bench.bundle.item_text(item)) for item in texts.items(100)]
+    # Whole descriptions, which fill what the model reads.
+    long = [bench.items.encode(f"{item.title} {item.description}") for item in texts.items(100)]
     # One long text among seven short ones, as a service that takes both sees them.
     rows = [row for at, some in enumerate(long) for row in (*short[at * 7 : at * 7 + 7], some)]
     tokens = sum(map(len, rows))
     backend = bench.backend()
+    best = await best_size(backend, rows)
     batcher: Batcher[Any, Any] = Batcher(backend, Limits(rows=len(rows)))
     await batcher.start()
 
@@ -111,7 +113,7 @@ async def mixed_lengths(bench: Bench) -> list[Measured]:
         return await rate(tokens, asyncio.gather(*(batcher.submit([row]) for row in rows)))
 
     async def fifo() -> float:
-        return await rate(tokens, asyncio.to_thread(forward, backend, rows, FIFO_ROWS))
+        return await rate(tokens, asyncio.to_thread(forward, backend, rows, best))
 
     try:
         ours, theirs = await in_turns(batched, fifo, bench.rounds, "mixed lengths")
@@ -120,7 +122,7 @@ async def mixed_lengths(bench: Bench) -> list[Measured]:
     lengths = sorted(map(len, rows))
     note = (
         f"{len(rows)} texts of {lengths[0]} to {lengths[-1]} tokens, {tokens / len(rows):.0f} on average; "
-        f"FIFO batches of {FIFO_ROWS} on the same graph"
+        f"FIFO in its best count, {best}, on the same graph"
     )
     raw = {"batcher_tokens_per_s": ours, "fifo_tokens_per_s": theirs}
     return [Measured(ratio(ours, theirs), raw, note)]
@@ -213,7 +215,7 @@ async def reranking(bench: Bench) -> list[Measured]:
 
 _IDLE = "one idle caller: service p50"
 
-ROWS: dict[str, Row] = {
+ROWS: dict[str, Row[Bench]] = {
     "throughput": Row((Goal("item encoder over gRPC ÷ bare ONNX Runtime loop, tokens/s", 0.9),), throughput),
     "idle": Row(
         (Goal(f"{_IDLE} ÷ in-process p50", 1.6, "lower"), Goal(f"{_IDLE} − in-process p50", 1.0, "lower", "ms")),
@@ -226,22 +228,6 @@ ROWS: dict[str, Row] = {
 }
 
 
-async def run(quick: bool, only: str | None) -> list[Figure]:
-    """Every row, or the one called `only`. A row that cannot be measured says why, and stops no other."""
-    bench = Bench(quick)
-    figures: list[Figure] = []
-    for name, row in ROWS.items():
-        if only is not None and name != only:
-            continue
-        try:
-            found = await row.measure(bench)
-        except Exception as error:
-            reason = str(error) or type(error).__name__
-            figures += [Figure(goal, None, note=f"not measured: {reason}") for goal in row.goals]
-            continue
-        for goal, one in zip(row.goals, found, strict=True):
-            figure = Figure(goal, one.value, one.raw, one.note)
-            if not figure.met and one.profile:
-                figure = Figure(goal, one.value, one.raw, f"{one.note}. {one.profile}")
-            figures.append(figure)
-    return figures
+async def run(options: Options) -> list[Figure]:
+    """All rows, or the one wanted."""
+    return await figures_of(ROWS, Bench(options.quick), options.only)

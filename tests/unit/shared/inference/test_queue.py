@@ -73,11 +73,19 @@ def test_lengths_are_kept_together(sizes: list[int]) -> None:
         assert max(lengths) - min(lengths) <= max(ALIKE, LIMITS.padding * max(lengths))
 
 
-def test_rows_over_the_age_bound_go_oldest_first_whatever_their_length() -> None:
-    limits = Limits(batch_tokens=600, max_age_s=1.0)
-    rows = [work(8), work(200), work(8), work(9, at=4.5)]
+def test_rows_over_the_age_bound_are_chosen_oldest_first_among_those_alike() -> None:
+    limits = Limits(batch_tokens=60, max_age_s=1.0)
+    rows = [work(20), work(28), work(200), work(20), work(20, at=4.5)]
     queue = filled(rows, limits)
-    assert queue.take(5.0).batch[:2] == rows[:2]
+    # The older one goes though a younger one is more like the first.
+    assert queue.take(5.0).batch == rows[:2]
+
+
+def test_an_old_row_of_another_length_leads_the_next_batch_instead_of_padding_this_one() -> None:
+    rows = [work(8), work(200), work(8)]
+    queue = filled(rows, Limits(batch_tokens=600, max_age_s=1.0))
+    assert queue.take(5.0).batch == [rows[0], rows[2]]
+    assert queue.take(5.0).batch == [rows[1]]
 
 
 def test_interactive_goes_before_bulk() -> None:

@@ -45,6 +45,10 @@ class VectorRetrievalStub:
     """Reads items by id. Ids that are not there are missing from the answer."""
     Search: _grpc.UnaryUnaryMultiCallable[_vector_retrieval_pb2.SearchRequest, _vector_retrieval_pb2.SearchResponse]
     """Finds the best candidates for each query of the batch."""
+    BrowseItems: _grpc.UnaryUnaryMultiCallable[_vector_retrieval_pb2.BrowseItemsRequest, _vector_retrieval_pb2.BrowseItemsResponse]
+    """Items that meet a filter, the most popular first by the catalogue's own `popularity`: for when nothing is known to
+    search by. The order is that of the items looked at, which are `limit` or 1,000, whichever is more.
+    """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_vector_retrieval_pb2.GetStatusRequest, _vector_retrieval_pb2.GetStatusResponse]
     """What the index holds and what its store can do."""
     CreateGeneration: _grpc.UnaryUnaryMultiCallable[_vector_retrieval_pb2.CreateGenerationRequest, _vector_retrieval_pb2.CreateGenerationResponse]
@@ -82,6 +86,10 @@ class VectorRetrievalAsyncStub(VectorRetrievalStub):
     """Reads items by id. Ids that are not there are missing from the answer."""
     Search: _aio.UnaryUnaryMultiCallable[_vector_retrieval_pb2.SearchRequest, _vector_retrieval_pb2.SearchResponse]  # type: ignore[assignment]
     """Finds the best candidates for each query of the batch."""
+    BrowseItems: _aio.UnaryUnaryMultiCallable[_vector_retrieval_pb2.BrowseItemsRequest, _vector_retrieval_pb2.BrowseItemsResponse]  # type: ignore[assignment]
+    """Items that meet a filter, the most popular first by the catalogue's own `popularity`: for when nothing is known to
+    search by. The order is that of the items looked at, which are `limit` or 1,000, whichever is more.
+    """
     GetStatus: _aio.UnaryUnaryMultiCallable[_vector_retrieval_pb2.GetStatusRequest, _vector_retrieval_pb2.GetStatusResponse]  # type: ignore[assignment]
     """What the index holds and what its store can do."""
     CreateGeneration: _aio.UnaryUnaryMultiCallable[_vector_retrieval_pb2.CreateGenerationRequest, _vector_retrieval_pb2.CreateGenerationResponse]  # type: ignore[assignment]
@@ -140,6 +148,16 @@ class VectorRetrievalServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_vector_retrieval_pb2.SearchResponse, _abc.Awaitable[_vector_retrieval_pb2.SearchResponse]]:
         """Finds the best candidates for each query of the batch."""
+
+    @_abc_1.abstractmethod
+    def BrowseItems(
+        self,
+        request: _vector_retrieval_pb2.BrowseItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vector_retrieval_pb2.BrowseItemsResponse, _abc.Awaitable[_vector_retrieval_pb2.BrowseItemsResponse]]:
+        """Items that meet a filter, the most popular first by the catalogue's own `popularity`: for when nothing is known to
+        search by. The order is that of the items looked at, which are `limit` or 1,000, whichever is more.
+        """
 
     @_abc_1.abstractmethod
     def GetStatus(
