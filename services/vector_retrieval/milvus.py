@@ -19,7 +19,7 @@ from pymilvus import AsyncMilvusClient, MilvusClient, MilvusException
 from services.vector_retrieval.settings import VectorRetrievalSettings
 from shared.errors import DeadlineError, InternalError, OverloadedError, UnavailableError
 from shared.rpc import deadline
-from shared.telemetry import metrics
+from shared.telemetry import metrics, tracing
 
 _log = structlog.get_logger()
 
@@ -84,7 +84,7 @@ class Connection:
         `MissingCollectionError`, `UnavailableError`, `DeadlineError`, `OverloadedError` or `InternalError`.
         """
         timeout_s = deadline.timeout_s(cap_s or self._settings.search_timeout_s)
-        with _aisle_errors(), metrics.STORE_SECONDS.labels(operation).time():
+        with _aisle_errors(), _watched(operation):
             async with asyncio.timeout(timeout_s):
                 return await work(await self._connected())
 
@@ -95,7 +95,7 @@ class Connection:
         another which was thought to be over.
         """
         loop = asyncio.get_running_loop()
-        with _aisle_errors(), metrics.STORE_SECONDS.labels(operation).time():
+        with _aisle_errors(), _watched(operation):
             return await loop.run_in_executor(self._threads, self._run, work)
 
     async def close(self) -> None:
@@ -133,6 +133,13 @@ def _tls(settings: VectorRetrievalSettings) -> dict[str, Any]:
     if settings.tls_server_name:
         options["server_name"] = settings.tls_server_name
     return options
+
+
+@contextlib.contextmanager
+def _watched(operation: str) -> Iterator[None]:
+    span = tracing.span(f"milvus {operation}", {"db.system.name": _NAME, "db.operation.name": operation})
+    with span, metrics.STORE_SECONDS.labels(operation).time():
+        yield
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Logs by structlog: one JSON object a line for machines, readable text on a terminal.
 
-Every line made while a call is served carries its request id. User ids and item text never stand above debug.
+Every line made while a call is served carries its request id, and its trace id where
+tracing is on. User ids and item text never stand above debug.
 """
 
 import logging
@@ -11,13 +12,16 @@ from typing import Any
 import structlog
 
 from shared.rpc.context import request_id
+from shared.telemetry import tracing
 
 EventDict = MutableMapping[str, Any]
 
 
-def _add_request_id(_logger: object, _method: str, event: EventDict) -> EventDict:
+def _add_call(_logger: object, _method: str, event: EventDict) -> EventDict:
     if current := request_id():
         event.setdefault("request_id", current)
+    if trace := tracing.trace_id():
+        event.setdefault("trace_id", trace)
     return event
 
 
@@ -26,7 +30,7 @@ def configure(service: str, level: str, fmt: str) -> None:
     console = fmt == "console" or (fmt == "auto" and sys.stderr.isatty())
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
-        _add_request_id,
+        _add_call,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
