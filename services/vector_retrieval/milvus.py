@@ -165,7 +165,9 @@ def _translated(error: MilvusException) -> Exception:
         return OverloadedError("the store refuses more writes for now", reason="STORE_RATE_LIMIT")
     if code in _OUR_MISTAKE[0] or old in _OUR_MISTAKE[1]:
         # Callers' arguments were checked before, so this is a bug of ours.
-        _log.error("milvus refused a request", code=str(code), why=str(error.message)[:500])
+        _log.error("milvus refused a request", code=str(code))
+        # May quote what was stored or asked for.
+        _log.debug("milvus refused a request", why=str(error.message)[:500])
         return InternalError("the store refused the request; see the log of vector_retrieval")
     # pymilvus reports any failure to connect alike; what was told is behind it.
     if isinstance(error.__cause__, grpc.RpcError):
