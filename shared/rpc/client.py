@@ -12,6 +12,7 @@ from shared.errors import UnavailableError
 from shared.rpc import call_metrics, labels
 from shared.rpc.context import REQUEST_ID_KEY, request_id
 from shared.rpc.status import from_rpc_error
+from shared.telemetry import tracing
 
 _MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """1,000 candidates of the largest item that can be stored."""
@@ -79,6 +80,7 @@ class Dependency:
     def __init__(self, name: str, service: str, target: str) -> None:
         self.name = name
         self.service = service
+        self._target = target
         self.channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
         self._health = health_pb2_grpc.HealthStub(self.channel)
         call_metrics.CLIENT.initialise(service)
@@ -90,11 +92,14 @@ class Dependency:
         started = time.perf_counter()
         # What is left when neither an answer nor a status came: the task that waited was cancelled.
         code = grpc.StatusCode.CANCELLED
+        tracer = tracing.active()
+        span = None if tracer is None else tracer.called("/".join(rpc[1:]), self._target)
         current = request_id()
+        carried: tuple[tuple[str, str], ...] = ((REQUEST_ID_KEY, current),) if current else ()
+        if span is not None:
+            carried += span.headers
         try:
-            response = await method(
-                request, timeout=timeout_s, metadata=((REQUEST_ID_KEY, current),) if current else None
-            )
+            response = await method(request, timeout=timeout_s, metadata=carried or None)
         except grpc.aio.AioRpcError as error:
             code = error.code()
             raise from_rpc_error(error, self.name) from error
@@ -105,6 +110,8 @@ class Dependency:
             code = grpc.StatusCode.OK
             return response
         finally:
+            if span is not None:
+                span.end(code)
             call_metrics.CLIENT.handled(rpc, code, time.perf_counter() - started)
 
     async def check(self, timeout_s: float = 1.0) -> str | None:

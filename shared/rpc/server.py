@@ -27,7 +27,7 @@ from shared.rpc import call_metrics
 from shared.rpc.health import Check, HealthMonitor
 from shared.rpc.interceptor import CallInterceptor
 from shared.settings import ServiceSettings
-from shared.telemetry import logs
+from shared.telemetry import logs, tracing
 
 _log = structlog.get_logger()
 
@@ -68,10 +68,14 @@ def main(name: str, settings_type: type[Settings], build: Build[Settings]) -> No
         return
     logs.configure(name, settings.log_level, settings.log_format)
     try:
+        if settings.otlp_endpoint:
+            tracing.start(name, settings.otlp_endpoint, settings.trace_sample_ratio)
         asyncio.run(serve(settings, build))
-    except (StartupError, AisleError) as error:
+    except (StartupError, AisleError, tracing.TracingUnavailableError) as error:
         _log.critical("cannot start", why=str(error))
         sys.exit(1)
+    finally:
+        tracing.stop()
 
 
 async def serve(settings: Settings, build: Build[Settings]) -> None:
