@@ -40,7 +40,7 @@ def build(mix: Mix) -> list[Object]:
     if done.returncode:
         raise BuildError(f"{mix.name}: {done.stderr.strip()}")
     (folder / "manifests.yaml").write_text(done.stdout)
-    return [told for told in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if told]  # noqa: S506 (a safe loader)
+    return [told for told in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if told]
 
 
 def build_all(mixes: Sequence[Mix]) -> dict[Mix, list[Object]]:

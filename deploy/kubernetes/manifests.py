@@ -54,8 +54,8 @@ def checkov(objects: Sequence[Object]) -> int:
     file = MANIFESTS / "distinct" / "manifests.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump_all(objects))
-    command = [TOOLS / "checkov" / "bin" / "checkov", "--config-file", HERE / "checkov.yaml", "--file", file]
-    return subprocess.run(command, check=False).returncode
+    program = TOOLS / "checkov" / "bin" / "checkov"
+    return subprocess.run([program, "--config-file", HERE / "checkov.yaml", "--file", file], check=False).returncode
 
 
 def _say(line: str) -> None:

@@ -36,7 +36,7 @@ UNFIT = {"dev": {"keda", "hpa", "milvus-operator", "postgres-operator", "gpu"}}
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """`root` (`base`, or the name of an overlay) with `added` components; `parts` holds what the overlay has as well."""
+    """`root` (`base`, or the name of an overlay) with `added` components. `parts`: those, and what the overlay has."""
 
     root: str
     added: tuple[str, ...]
@@ -55,23 +55,18 @@ class Mix:
 
 def mixes() -> list[Mix]:
     """All of them."""
-    return [Mix("base", added, frozenset(added)) for added in _subsets(COMPONENTS, most=2)] + [
-        Mix(overlay, added, frozenset(added) | has)
-        for overlay in overlays()
-        for has in [included(HERE / "overlays" / overlay)]
-        for added in _subsets([c for c in COMPONENTS if c not in has | UNFIT.get(overlay, set())], besides=has)
-    ]
+    return [*_mixes("base", most=2), *(mix for overlay in overlays() for mix in _mixes(overlay))]
 
 
 def telling() -> list[Mix]:
-    """Some that have everything between them: each overlay alone and with all that it takes, and the base alone, with
-    each component, and with all."""
-    every = mixes()
-    most = {root: max(len(mix.parts) for mix in every if mix.root == root) for root in overlays()}
-    full = [Mix("base", added, frozenset(added)) for added in _subsets(COMPONENTS) if len(added) == len(COMPONENTS) - 1]
-    return full + [
-        mix for mix in every if (len(mix.added) < 2 if mix.root == "base" else len(mix.parts) == most[mix.root] or not mix.added)
-    ]
+    """Some that have everything between them: the base and each overlay alone, and with all that they take; the base
+    with each component."""
+    found = list(_mixes("base", most=1))
+    for root in ("base", *overlays()):
+        every = list(_mixes(root))
+        most = max(len(mix.added) for mix in every)
+        found += [mix for mix in every if len(mix.added) == most or (root != "base" and not mix.added)]
+    return found
 
 
 def overlays() -> list[str]:
@@ -89,10 +84,12 @@ def included(folder: Path) -> frozenset[str]:
     return frozenset(found)
 
 
-def _subsets(
-    names: list[str] | tuple[str, ...], *, most: int | None = None, besides: frozenset[str] = frozenset()
-) -> Iterator[tuple[str, ...]]:
-    for size in range((len(names) if most is None else most) + 1):
-        for chosen in combinations(names, size):
-            if not any(len(both & (besides | set(chosen))) > 1 for both in EXCLUSIVE):
-                yield chosen
+def _mixes(root: str, *, most: int | None = None) -> Iterator[Mix]:
+    """`root` with every subset, of `most` members, of what it takes."""
+    has = frozenset() if root == "base" else included(HERE / "overlays" / root)
+    free = [name for name in COMPONENTS if name not in has | UNFIT.get(root, set())]
+    for size in range((len(free) if most is None else most) + 1):
+        for added in combinations(free, size):
+            parts = has | set(added)
+            if not any(len(both & parts) > 1 for both in EXCLUSIVE):
+                yield Mix(root, added, parts)

@@ -5,11 +5,11 @@ again when a service starts differently. Each service starts alone, some times; 
 """
 
 import json
+import os
 import platform
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM
@@ -36,7 +36,7 @@ class Startup:
 
 def read() -> dict[str, Startup]:
     """What was measured, by service."""
-    measured: Mapping[str, Mapping[str, float]] = json.loads(FILE.read_text())["services"]
+    measured: dict[str, dict[str, float]] = json.loads(FILE.read_text())["services"]
     return {name: Startup(told["seconds"], int(told["resident_mib"])) for name, told in measured.items()}
 
 
@@ -52,7 +52,10 @@ def main() -> int:
             worst = Startup(max(run.seconds for run in runs), max(run.resident_mib for run in runs))
             found[service.name] = {"seconds": round(worst.seconds, 1), "resident_mib": worst.resident_mib}
             sys.stdout.write(f"{service.name:<17} {worst.seconds:5.1f} s  {worst.resident_mib:4d} MiB\n")
-    machine = f"{platform.machine()}, slowest of {_RUNS}, all-MiniLM-L6-v2 int8 and Milvus Lite"
+    machine = (
+        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[1]:.0f}; slowest of {_RUNS} starts; "
+        "all-MiniLM-L6-v2 int8, Milvus Lite"
+    )
     FILE.write_text(json.dumps({"machine": machine, "services": found}, indent=2) + "\n")
     return 0
 
