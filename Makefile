@@ -132,6 +132,11 @@ milvus-server: build/peers/milvus/bin/milvus-server ## Install a real Milvus ser
 build/peers/milvus/bin/milvus-server:
 	PYTHON=$(PYTHON) deploy/local/milvus_server.sh install
 
+.PHONY: manifests
+manifests: $(VENV)/.dev ## Build and validate every overlay and component mix of deploy/kubernetes
+	@PYTHON=$(PYTHON) deploy/kubernetes/tools.sh
+	@$(PY) -m deploy.kubernetes.manifests --checkov
+
 .PHONY: versions
 versions: $(VENV)/.dev ## Rewrite versions.txt from what is installed
 	@head -2 versions.txt > build/versions.new
