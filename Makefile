@@ -85,6 +85,7 @@ reindex: $(VENV)/.run ## Change the model of the running mesh: MODEL=path to a b
 .PHONY: docs
 docs: $(VENV)/.run ## Write the pages of docs that are made from the code
 	$(PY) -m shared.telemetry metrics > docs/metrics.md
+	$(PY) -m deploy.prometheus > deploy/prometheus/slo.yml
 
 # --- checks --------------------------------------------------------------------------------------------------------
 
@@ -131,6 +132,12 @@ milvus-server: build/peers/milvus/bin/milvus-server ## Install a real Milvus ser
 
 build/peers/milvus/bin/milvus-server:
 	PYTHON=$(PYTHON) deploy/local/milvus_server.sh install
+
+.PHONY: prometheus
+prometheus: build/peers/prometheus/usr/bin/promtool ## Unpack a real Prometheus for the tests (Debian)
+
+build/peers/prometheus/usr/bin/promtool:
+	deploy/local/prometheus.sh
 
 .PHONY: versions
 versions: $(VENV)/.dev ## Rewrite versions.txt from what is installed
