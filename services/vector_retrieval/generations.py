@@ -89,6 +89,8 @@ class Generations:
         self._building = f"{settings.index}__building"
         self._previous = f"{settings.index}__previous"
         self._roles = Roles()
+        self.promoted: Generation | None = None
+        """What this process made live last: it saw to its own writes before."""
         self._held_until = 0.0
         self._held: Generation | None = None
         self._creating = asyncio.Lock()
@@ -223,6 +225,7 @@ class Generations:
         self._roles = Roles()
         await self._connection.write("swap_generation", work)
         self._roles = Roles(target, None if target == roles.building else roles.building, live)
+        self.promoted = target
 
     async def drop(self, target: Generation) -> None:
         """Deletes `target`, which must not be live."""
@@ -254,6 +257,7 @@ class Generations:
     ) -> None:
         collection = f"{self._alias}_{_new_name(model_version)}"
         built = hnsw or schema.HnswParams(self._settings.hnsw_m, self._settings.hnsw_ef_construction)
+        words = schema.Bm25Params(self._settings.bm25_k1, self._settings.bm25_b)
 
         def work(client: MilvusClient) -> None:
             client.create_collection(
@@ -263,7 +267,7 @@ class Generations:
                 consistency_level="Bounded",
             )
             # Not waited for: an empty index is ready at once, and the wait polls each half second.
-            client.create_index(collection, schema.index_params(built, can), sync=False)
+            client.create_index(collection, schema.index_params(built, words, can), sync=False)
             # Before it has the alias, so that nobody meets it unloaded.
             client.load_collection(collection)
             try:

@@ -87,6 +87,9 @@ class Lifecycle:
         """Looks at every item's id and time. Raises `NotFoundError`."""
         target, live = await self._pair(name)
         missing, extra = await self._compare(target, live, can)
+        if extra:
+            # A promotion removes them, once it has looked at all itself.
+            self._unwatch(target)
         return await self._verified(target, live, missing, len(extra), options, can)
 
     async def promote(

@@ -71,7 +71,7 @@ def write(name: str, figures: list[Figure], **settings: Any) -> Path:
     for figure in figures:
         sign = "≥" if figure.goal.better == "higher" else "≤"
         met = {True: "yes", False: "NO", None: "not measured"}[figure.met]
-        value = "" if figure.value is None else f"{figure.value:.2f}"
+        value = "" if figure.value is None else f"{figure.value:.3f}"
         unit = "" if figure.goal.unit == "ratio" else f" {figure.goal.unit}"
         table.add_row(figure.goal.name, value, f"{sign} {figure.goal.goal:g}{unit}", met, figure.note)
     Console().print(table)
