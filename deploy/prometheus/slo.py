@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 _ANSWERS = 'aisle_gateway_stage_seconds_count{stage="total"}'
 _CALLS = 'grpc_server_handled_total{grpc_service="aisle.gateway.v1.Gateway"}'
-_FAULTS = "Unknown|DeadlineExceeded|ResourceExhausted|Unimplemented|Internal|Unavailable|DataLoss"
+FAULTS = "Unknown|DeadlineExceeded|ResourceExhausted|Unimplemented|Internal|Unavailable|DataLoss"
+"""Codes that are the mesh's fault and not the caller's, as a regular expression."""
 _TIMES = 'grpc_server_handling_seconds_%s{grpc_service="aisle.gateway.v1.Gateway"%s}'
 
 
@@ -37,7 +38,7 @@ OBJECTIVES = (
     Objective(
         name="availability",
         target=0.999,
-        bad=_CALLS.replace("}", f',grpc_code=~"{_FAULTS}"}}'),
+        bad=_CALLS.replace("}", f',grpc_code=~"{FAULTS}"}}'),
         every=_CALLS,
         promise="99.9 % of the gateway's calls end without a fault of the mesh",
     ),

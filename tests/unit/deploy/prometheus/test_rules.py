@@ -1,7 +1,6 @@
 """The rules are current, speak of metrics that exist, lead to runbooks, and do as they should in a real promtool."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import yaml
 
 from deploy.prometheus.slo import rules
 from shared.telemetry.metrics import REGISTRY
+from tests.support.prometheus import program
 
 ROOT = Path(__file__).parents[4]
 FOLDER = ROOT / "deploy" / "prometheus"
@@ -66,8 +66,7 @@ def test_every_alert_is_tried() -> None:
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    unpacked = ROOT / "build" / "peers" / "prometheus" / "usr" / "bin"
-    found = shutil.which("promtool", path=str(unpacked)) or shutil.which("promtool")
+    found = program("promtool")
     if found is None:
         pytest.skip("no promtool on this machine: run `make prometheus`")
     return found
