@@ -144,6 +144,11 @@ prometheus: build/peers/prometheus/usr/bin/promtool ## Unpack a real Prometheus 
 build/peers/prometheus/usr/bin/promtool:
 	deploy/local/prometheus.sh
 
+.PHONY: manifests
+manifests: $(VENV)/.dev ## Build and validate every overlay and component mix of deploy/kubernetes
+	@PYTHON=$(PYTHON) deploy/kubernetes/tools.sh
+	@$(PY) -m deploy.kubernetes.manifests --checkov
+
 .PHONY: versions
 versions: $(VENV)/.dev ## Rewrite versions.txt from what is installed
 	@head -2 versions.txt > build/versions.new
