@@ -85,6 +85,8 @@ reindex: $(VENV)/.run ## Change the model of the running mesh: MODEL=path to a b
 .PHONY: docs
 docs: $(VENV)/.run ## Write the pages of docs that are made from the code
 	$(PY) -m shared.telemetry metrics > docs/metrics.md
+	$(PY) -m deploy.prometheus > deploy/prometheus/slo.yml
+	$(PY) -m deploy.grafana
 
 # --- checks --------------------------------------------------------------------------------------------------------
 
@@ -131,6 +133,16 @@ milvus-server: build/peers/milvus/bin/milvus-server ## Install a real Milvus ser
 
 build/peers/milvus/bin/milvus-server:
 	PYTHON=$(PYTHON) deploy/local/milvus_server.sh install
+
+.PHONY: dashboards-check
+dashboards-check: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json prometheus ## Ask every panel and alert of a real Prometheus over a running mesh
+	$(PY) -m pytest -v tests/mesh/test_dashboards.py
+
+.PHONY: prometheus
+prometheus: build/peers/prometheus/usr/bin/promtool ## Unpack a real Prometheus for the tests (Debian)
+
+build/peers/prometheus/usr/bin/promtool:
+	deploy/local/prometheus.sh
 
 .PHONY: manifests
 manifests: $(VENV)/.dev ## Build and validate every overlay and component mix of deploy/kubernetes
