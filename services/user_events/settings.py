@@ -32,7 +32,7 @@ class DatabaseSettings(BaseSettings):
     uri: str = Field(
         "build/mesh/events.db",
         min_length=1,
-        description="Where the events live: a path (SQLite, for one process) or postgresql://user@host:port/database. "
+        description="Where the events live: a path (SQLite, on one machine) or postgresql://user@host:port/database. "
         "What else asyncpg takes stands behind a question mark (?ssl=verify-full).",
     )
     password: SecretStr = Field(SecretStr(""), description="Password of the user in `uri`.")
@@ -147,8 +147,8 @@ class UserEventsSettings(ServiceSettings, RetentionSettings, RelationsSettings):
     cache_s: float = Field(
         5.0,
         ge=0,
-        description="Seconds that what many ask for alike (popular items, the shop's averages) is kept; 0 = not kept. "
-        "Nothing about a user is.",
+        description="Seconds that what many ask for alike (popular items, the shop's averages) is kept, longer where "
+        "it takes long to count; 0 = not kept. Nothing about a user is.",
     )
     popularity_half_life_days: float = Field(
         7.0, gt=0, description="Days after which an event counts half in an item's popularity: a week has all its days."

@@ -24,9 +24,16 @@ class Goal:
     """What a figure is called and should reach: known before it is measured, so that a failed row still names it."""
 
     name: str
-    goal: float
+    goal: float | None
+    """`None` where nobody has set one: the figure is for comparing runs."""
     better: str = "higher"
     unit: str = "ratio"
+
+    def shown(self) -> str:
+        """The goal in words."""
+        unit = "" if self.unit == "ratio" else f" {self.unit}"
+        sign = "≥" if self.better == "higher" else "≤"
+        return f"none{unit and f' ({self.unit})'}" if self.goal is None else f"{sign} {self.goal:g}{unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +47,8 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal was reached; `None` where nothing was measured."""
-        if self.value is None:
+        """Whether the goal was reached; `None` where there is none, or nothing was measured."""
+        if self.value is None or self.goal.goal is None:
             return None
         return self.value >= self.goal.goal if self.goal.better == "higher" else self.value <= self.goal.goal
 
@@ -69,11 +76,9 @@ def write(name: str, figures: list[Figure], **settings: Any) -> Path:
     for column in ("figure", "value", "goal", "met", "note"):
         table.add_column(column, justify="right" if column in {"value", "goal"} else "left", overflow="fold")
     for figure in figures:
-        sign = "≥" if figure.goal.better == "higher" else "≤"
-        met = {True: "yes", False: "NO", None: "not measured"}[figure.met]
+        met = {True: "yes", False: "NO", None: "not measured" if figure.value is None else ""}[figure.met]
         value = "" if figure.value is None else f"{figure.value:.3f}"
-        unit = "" if figure.goal.unit == "ratio" else f" {figure.goal.unit}"
-        table.add_row(figure.goal.name, value, f"{sign} {figure.goal.goal:g}{unit}", met, figure.note)
+        table.add_row(figure.goal.name, value, figure.goal.shown(), met, figure.note)
     Console().print(table)
     return path
 
