@@ -122,6 +122,12 @@ PART ?= engine
 bench: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure: PART=engine (peers are installed into build/peers)
 	@$(PY) -m tests.benchmarks --part $(PART)
 
+TASK ?= recommend
+
+.PHONY: evaluate
+evaluate: $(VENV)/.dev build/.stubs $(MODEL)/bundle.json ## Measure quality: TASK=recommend
+	@$(PY) -m tests.evaluation --task $(TASK)
+
 .PHONY: milvus-server
 milvus-server: build/peers/milvus/bin/milvus-server ## Install a real Milvus server for the tests, in its own environment
 
