@@ -119,8 +119,8 @@ protos: $(VENV)/.dev ## Lint the contracts, compare them with main's, check the 
 PART ?= engine
 
 .PHONY: bench
-bench: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure: PART=engine (peers are installed into build/peers)
-	@$(PY) -m tests.benchmarks --part $(PART)
+bench: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure: PART=engine (installs its peers) or retrieval (needs make milvus-server)
+	@$(PY) -m tests.benchmarks --part $(PART) $(if $(FULL),--full)
 
 TASK ?= recommend
 

@@ -126,14 +126,14 @@ class RetrievalClient(Client):
     """`RetrievalPort` over `aisle.retrieval.v1.VectorRetrieval`.
 
     Writes have a guard of their own: a store that is slow to write a large batch may well answer searches.
-    `dense_weight`, 0 to 1, is the vector half's share where both halves of a search are fused.
+    Where both halves of a search are fused, a cosine has the weight `dense_weight`, 0 to 1, and a BM25 score the rest.
     """
 
     def __init__(self, dependency: Dependency, guard: Guard, write_guard: Guard, *, dense_weight: float) -> None:
         super().__init__(dependency, guard, {"filter": "filter", "texts[0]": "query"})
         self._writes = write_guard
         self._fusion = vector_retrieval_pb2.Fusion(
-            weighted=vector_retrieval_pb2.Weighted(dense=dense_weight, lexical=1 - dense_weight)
+            linear=vector_retrieval_pb2.Linear(dense=dense_weight, lexical=1 - dense_weight)
         )
         self._stub = vector_retrieval_pb2_grpc.VectorRetrievalStub(dependency.channel)
 

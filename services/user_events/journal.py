@@ -22,7 +22,7 @@ class Journal:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._add = _add_to_postgres if database.is_server else _add_to_sqlite
+        self._insert = _add_to_postgres if database.is_server else _add_to_sqlite
         upsert = postgres_insert if database.is_server else sqlite_insert
         version = upsert(users)
         self._touch = version.on_conflict_do_update(
@@ -52,11 +52,16 @@ class Journal:
         # each other out.
         candidates = [group[first[digest]] for digest in sorted(first)]
         async with self._database.writing() as connection:
-            stored = await self._add(connection, candidates)
-            fresh = [event for event in candidates if event.digest in stored]
-            await self._touch_users(connection, fresh)
-            await self._count_items(connection, fresh)
+            stored = await self.add(connection, candidates)
         return [event.digest in stored and first[event.digest] == at for at, event in enumerate(group)]
+
+    async def add(self, connection: AsyncConnection, candidates: Sequence[Event]) -> set[bytes]:
+        """Stores the new ones of `candidates`, whose ids differ, in a transaction; says which by digest."""
+        stored = await self._insert(connection, candidates)
+        fresh = [event for event in candidates if event.digest in stored]
+        await self._touch_users(connection, fresh)
+        await self._count_items(connection, fresh)
+        return stored
 
     async def _touch_users(self, connection: AsyncConnection, fresh: Iterable[Event]) -> None:
         latest: dict[bytes, int] = {}
@@ -89,12 +94,14 @@ async def _add_to_sqlite(connection: AsyncConnection, group: Sequence[Event]) ->
     return set((await connection.execute(select(events.c.digest).where(events.c.seq > before))).scalars())
 
 
+_COLUMNS = [column for column in events.columns if column.name != "seq"]
+
+
 def _unnested() -> TextClause:
     # One array a column, so that one short statement, prepared once, takes any number of rows.
-    columns = [column for column in events.columns if column.name != "seq"]
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
-    arrays = ", ".join(f"CAST(:{column.name} AS {column.type.compile(dialect)}[])" for column in columns)
-    names = ", ".join(column.name for column in columns)
+    arrays = ", ".join(f"CAST(:{column.name} AS {column.type.compile(dialect)}[])" for column in _COLUMNS)
+    names = ", ".join(column.name for column in _COLUMNS)
     return text(
         f"INSERT INTO events ({names}) SELECT * FROM unnest({arrays}) "  # noqa: S608
         "ON CONFLICT (digest) DO NOTHING RETURNING digest"
@@ -107,5 +114,5 @@ _ADD_ARRAYS = _unnested()
 async def _add_to_postgres(connection: AsyncConnection, group: Sequence[Event]) -> set[bytes]:
     await connection.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": BARRIER})
     rows = [row_of(event) for event in group]
-    arrays = {name: [row[name] for row in rows] for name in rows[0]}
+    arrays = {column.name: [row[column.name] for row in rows] for column in _COLUMNS}
     return set((await connection.execute(_ADD_ARRAYS, arrays)).scalars())

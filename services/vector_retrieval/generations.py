@@ -252,6 +252,7 @@ class Generations:
     ) -> None:
         collection = f"{self._alias}_{_new_name(model_version)}"
         built = hnsw or schema.HnswParams(self._settings.hnsw_m, self._settings.hnsw_ef_construction)
+        words = schema.Bm25Params(self._settings.bm25_k1, self._settings.bm25_b)
 
         def work(client: MilvusClient) -> None:
             client.create_collection(
@@ -261,7 +262,7 @@ class Generations:
                 consistency_level="Bounded",
             )
             # Not waited for: an empty index is ready at once, and the wait polls each half second.
-            client.create_index(collection, schema.index_params(built, can), sync=False)
+            client.create_index(collection, schema.index_params(built, words, can), sync=False)
             # Before it has the alias, so that nobody meets it unloaded.
             client.load_collection(collection)
             try:

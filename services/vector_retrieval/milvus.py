@@ -32,7 +32,8 @@ _OUR_MISTAKE = ((1100, 6), (5, 6))
 _TLS_SIGNS = ("handshake failed", "verification check failed")
 """In what gRPC says of a connection: a certificate of another authority, or name, or none."""
 
-_WRITE_THREADS = 4
+WRITE_THREADS = 4
+"""Writes at a time, of one process."""
 
 Result = TypeVar("Result")
 
@@ -66,7 +67,7 @@ class Connection:
         self._reader: AsyncMilvusClient | None = None
         self._connecting = asyncio.Lock()
         self._writer: MilvusClient | None = None
-        self._threads = ThreadPoolExecutor(_WRITE_THREADS, thread_name_prefix="milvus-write")
+        self._threads = ThreadPoolExecutor(WRITE_THREADS, thread_name_prefix="milvus-write")
 
     async def read(self, method: str, *arguments: Any, cap_s: float | None = None, **options: Any) -> Any:
         """What `AsyncMilvusClient.<method>` returns; takes as long as `ask`, and raises as it does."""

@@ -130,7 +130,7 @@ class Searcher:
         )
         if vectors is not None and texts is not None:
             dense, words = await together(self._halves.by_vector(vectors, ask), self._halves.by_words(texts, ask))
-            candidates = [fuse(d, w, query.fusion) for d, w in zip(dense, words, strict=True)]
+            candidates = [fuse(d, w, query.fusion, ask.depth) for d, w in zip(dense, words, strict=True)]
         elif vectors is not None:
             candidates = [by_vector(found) for found in await self._halves.by_vector(vectors, ask)]
         else:

@@ -319,6 +319,7 @@ class Store:
         for generation in self._generations.roles.all():
             async with self._gate.writing():
                 await self._connection.write(partial(_flush, generation.collection))
+        await self._writer.flush_deletes()
 
 
 def _flush(collection: str, client: MilvusClient) -> None:

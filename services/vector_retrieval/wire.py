@@ -205,18 +205,24 @@ def _size_violations(
 
 
 def _fusion_from_proto(request: pb.Fusion, found: list[FieldViolation]) -> fusion.Fusion:
-    if request.WhichOneof("method") == "weighted":
-        weighted = request.weighted
-        for name, weight in (("dense", weighted.dense), ("lexical", weighted.lexical)):
-            if not 0 <= weight <= 1:
-                found.append(FieldViolation(f"fusion.weighted.{name}", "must be between 0 and 1"))
-        if not (weighted.dense or weighted.lexical):
-            found.append(FieldViolation("fusion.weighted", "must give one half a weight"))
-        return fusion.Weighted(weighted.dense, weighted.lexical)
+    match request.WhichOneof("method"):
+        case "weighted":
+            return fusion.Weighted(*_weights_from_proto(request.weighted, "fusion.weighted", found))
+        case "linear":
+            return fusion.Linear(*_weights_from_proto(request.linear, "fusion.linear", found))
     k = request.reciprocal_rank.k
     if k > fusion.MAX_RRF_K:
         found.append(FieldViolation("fusion.reciprocal_rank.k", f"must be between 1 and {fusion.MAX_RRF_K:,}"))
     return fusion.ReciprocalRank(k or fusion.DEFAULT_RRF_K)
+
+
+def _weights_from_proto(request: pb.Weighted | pb.Linear, at: str, found: list[FieldViolation]) -> tuple[float, float]:
+    for name, weight in (("dense", request.dense), ("lexical", request.lexical)):
+        if not 0 <= weight <= 1:
+            found.append(FieldViolation(f"{at}.{name}", "must be between 0 and 1"))
+    if not (request.dense or request.lexical):
+        found.append(FieldViolation(at, "must give one half a weight"))
+    return request.dense, request.lexical
 
 
 def filter_from_proto(request: filter_pb2.Filter, at: str = "filter", depth: int = 1) -> Filter:

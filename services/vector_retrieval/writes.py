@@ -2,7 +2,7 @@
 
     a shop's upsert   forgotten by the generation being built, written to the live one, copied to the previous one
                       where that has the item, with the vector it has there
-    a delete          in all of them
+    a delete          in all of them, and remembered (`tombstones`), so that an older upsert which comes later is none
     a load            to one generation, and only of items that are still what they were when they were listed
 
 So what the generation being built lacks is what is still to be encoded: nothing else records it, and nothing that
@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -23,9 +24,10 @@ from services.vector_retrieval import expressions, schema
 from services.vector_retrieval.capabilities import Capabilities
 from services.vector_retrieval.generations import Generation, Generations
 from services.vector_retrieval.lite import Gate
-from services.vector_retrieval.milvus import Connection
+from services.vector_retrieval.milvus import WRITE_THREADS, Connection
 from services.vector_retrieval.schema import Row
 from services.vector_retrieval.settings import VectorRetrievalSettings
+from services.vector_retrieval.tombstones import Tombstones
 from shared.errors import DeadlineError, VersionMismatchError
 from shared.rpc import deadline
 
@@ -33,6 +35,7 @@ _LOCK_STRIPES = 256
 _MOST_TOUCHED = 100_000
 """Ids remembered for a generation: some ten megabytes."""
 
+_DAY_S = 86_400.0
 _HOLD_POLL_S = 0.05
 """How late a write may learn that it need not wait any longer."""
 
@@ -54,12 +57,15 @@ class Writer:
         self._settings = settings
         self._stripes = [asyncio.Lock() for _ in range(_LOCK_STRIPES)]
         self._switch = Gate()
+        self._tombstones = Tombstones(settings.index, settings.deletes_kept_days * _DAY_S)
+        self._aside = ThreadPoolExecutor(WRITE_THREADS, thread_name_prefix="milvus-tombstones")
         self._running: set[asyncio.Task[Any]] = set()
         self._touched: dict[str, set[str]] = {}
         self.wrote_at = -float("inf")
 
     async def upsert(self, rows: Mapping[str, Row], live: Generation, can: Capabilities) -> int:
-        """Writes `rows` to `live` where they are not older than what is there; returns how many that was.
+        """Writes `rows` to `live` where they are not older than what is there, or was deleted; returns how many that
+        was.
 
         Raises `VersionMismatchError` when another generation has become the live one.
         """
@@ -68,7 +74,11 @@ class Writer:
             roles = self._generations.roles
             if roles.live is not None and roles.live != live:
                 raise VersionMismatchError(live.model_version, roles.live.model_version)
+            # At the same time, for each waits for the store's next tick.
+            asked = self._aside.submit(self._tombstones.times, client, list(rows))
             newer = _newer(client, live, rows)
+            deleted = asked.result()
+            newer = [row for row in newer if written(row) >= deleted.get(row.item.id, written(row))]
             if not newer:
                 return 0
             ids = [row.item.id for row in newer]
@@ -111,6 +121,8 @@ class Writer:
         """Removes the items from every generation, and returns how many were in `live`."""
 
         def work(client: MilvusClient) -> int:
+            # First: what is left undone when the process dies here is done when the caller tries again.
+            self._tombstones.mark(client, ids)
             for other in self._generations.roles.all():
                 if other != live:
                     client.delete(other.collection, ids=list(ids), retry_times=0)
@@ -120,6 +132,16 @@ class Writer:
             return len(stored)
 
         return await self._write(ids, work)
+
+    async def flush_deletes(self) -> None:
+        """Does for what is remembered of deletes what `Store.flush` does for items."""
+
+        def work(client: MilvusClient) -> None:
+            if self._tombstones.there(client):
+                client.flush(self._tombstones.collection, retry_times=0)
+
+        async with self._gate.writing():
+            await self._connection.write(work)
 
     async def remove(self, ids: Sequence[str], generation: Generation) -> None:
         """Removes the items from `generation` alone."""
@@ -191,6 +213,7 @@ class Writer:
         """Waits for writes that have begun."""
         if self._running:
             await asyncio.wait(self._running)
+        self._aside.shutdown(wait=False)
 
     def _start(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
         task = asyncio.create_task(work)

@@ -71,15 +71,10 @@ def write(name: str, figures: list[Figure], *, folder: Path = OUT, kind: str = "
         table.add_column(column, justify="right" if column in {"value", "goal"} else "left", overflow="fold")
     for figure in figures:
         met = {True: "yes", False: "NO", None: "not measured" if figure.value is None else ""}[figure.met]
-        table.add_row(figure.goal.name, _value(figure.value), _wanted(figure.goal), met, figure.note)
+        value = "" if figure.value is None else f"{figure.value:.3f}"
+        table.add_row(figure.goal.name, value, _wanted(figure.goal), met, figure.note)
     Console().print(table)
     return path
-
-
-def _value(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
 
 
 def _wanted(goal: Goal) -> str:

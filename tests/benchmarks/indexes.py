@@ -61,14 +61,26 @@ class Index:
         at = {item_id: position for position, item_id in enumerate(self.ids)}
         return [[at[item_id] for item_id in one] for one in found]
 
-    async def search(self, asked: Vectors, limit: int, condition: filter_pb2.Filter | None = None) -> list[list[str]]:
-        """Ids found for each of `asked`, nearest first."""
+    async def search(
+        self,
+        asked: Vectors,
+        limit: int,
+        condition: filter_pb2.Filter | None = None,
+        *,
+        texts: Sequence[str] = (),
+        mode: pb.SearchMode.ValueType = pb.SEARCH_MODE_DENSE,
+        fusion: pb.Fusion | None = None,
+    ) -> list[list[str]]:
+        """Ids found for each of `asked`, which `texts` say in words, best first."""
         found: list[list[str]] = []
         async with grpc.aio.insecure_channel(self.served.address) as channel:
             stub = vector_retrieval_pb2_grpc.VectorRetrievalStub(channel)
             for at in range(0, len(asked), _QUERIES):
                 rows = embeddings.pack(asked[at : at + _QUERIES], self.version)
-                request = pb.SearchRequest(embeddings=rows, limit=limit, filter=condition)
+                words = texts[at : at + _QUERIES]
+                request = pb.SearchRequest(
+                    embeddings=rows, texts=words, mode=mode, fusion=fusion, limit=limit, filter=condition
+                )
                 answer = await stub.Search(request, timeout=_CALL_S)
                 found += [[hit.item.id for hit in one.hits] for one in answer.candidates]
         return found

@@ -2,16 +2,19 @@
 
 import contextlib
 import statistics
+from dataclasses import replace
 from functools import partial
 
-from tests.benchmarks import filtered, vectors
+from tests.benchmarks import filtered, hybrid, vectors
 from tests.benchmarks.bench import Measured, Options, Row, figures_of
 from tests.benchmarks.figures import Figure, Goal
+from tests.benchmarks.indexes import indexed
 from tests.benchmarks.search_load import Loads
 from tests.benchmarks.shops import Shops
 from tests.benchmarks.turns import Measure, in_turns, ratio
 
 CONCURRENT = 16
+GROWTH = 10
 HITS = 100
 """As the gateway asks for candidates."""
 
@@ -57,6 +60,29 @@ async def throughput(bench: Shops) -> list[Measured]:
     return [Measured(ratio(ours, theirs), raw, note)]
 
 
+async def growth(bench: Shops) -> list[Measured]:
+    """What a search takes when there is ten times as much to search."""
+    if not bench.full:
+        raise LookupError("loading the larger index takes a quarter of an hour: make bench PART=retrieval FULL=1")
+    small, loads = await bench.on("server"), await bench.loads()
+    size = GROWTH * bench.size
+    titles = bench.titles().items
+    items = [replace(titles[at % len(titles)], id=f"{at}") for at in range(size)]
+    rows = vectors.enlarged(await bench.rows(), size)
+    one = partial(_load, loads, figure="p50_ms", callers=1)
+    async with indexed("titles_large", await bench.server(), items, rows, bench.bundle.version) as large:
+        ours, theirs = await in_turns(
+            one(large.service_target), one(small.service_target), bench.rounds, f"{size:,} / {bench.size:,} items"
+        )
+    raw = {"large_p50_ms": ours, "small_p50_ms": theirs, "load_s": {size: large.load_s, bench.size: small.load_s}}
+    note = (
+        f"{HITS} hits, p50 {statistics.median(ours):.2f} and {statistics.median(theirs):.2f} ms; loaded and indexed in "
+        f"{large.load_s:.0f} and {small.load_s:.0f} s; vectors beyond the real ones are real ones with noise of half "
+        "their length"
+    )
+    return [Measured(ratio(ours, theirs), raw, note)]
+
+
 async def recall(bench: Shops) -> list[Measured]:
     """What the index leads to, of what comparing every vector finds."""
     index, asked = await bench.on("server"), await bench.asked(1_000)
@@ -73,6 +99,8 @@ ROWS: dict[str, Row[Shops]] = {
         (Goal(f"searches/s, {CONCURRENT} concurrent: service ÷ bare pymilvus threads", 0.8),), throughput
     ),
     **filtered.ROWS,
+    **hybrid.ROWS,
+    "growth": Row((Goal(f"growth: search p50 at {GROWTH} times the items, server", 2.0, "lower"),), growth),
 }
 
 

@@ -51,11 +51,15 @@ class Shops(Bench):
             self._server = await self._stack.enter_async_context(milvus_server())
         return self._server
 
+    async def rows(self) -> Vectors:
+        """The vectors of all `titles`."""
+        return await vectors.of_items(self, self.titles().items)
+
     async def on(self, home: str) -> Index:
         """The titles on `server` or `lite`."""
         if home not in self._indexes:
             items = self.titles().items[: self.size]
-            rows = (await vectors.of_items(self, self.titles().items))[: self.size]
+            rows = (await self.rows())[: self.size]
             uri = await self.server() if home == "server" else ""
             opened = indexed(f"titles_{home}", uri, items, rows, self.bundle.version)
             self._indexes[home] = await self._stack.enter_async_context(opened)

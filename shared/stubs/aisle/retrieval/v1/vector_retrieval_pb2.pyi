@@ -158,7 +158,7 @@ class UpsertItemsResponse(_message.Message):
     ERRORS_FIELD_NUMBER: _builtins.int
     OUTDATED_FIELD_NUMBER: _builtins.int
     accepted: _builtins.int
-    """Rows now in the index: written by this call, or already there with a later `updated_at`."""
+    """Rows that are done with: written by this call, or already there with a later `updated_at`, or deleted since theirs."""
     outdated: _builtins.int
     """Of `accepted`, the rows of a load that were changed or deleted since they were listed, and so not written."""
     @_builtins.property
@@ -506,6 +506,7 @@ class Fusion(_message.Message):
 
     RECIPROCAL_RANK_FIELD_NUMBER: _builtins.int
     WEIGHTED_FIELD_NUMBER: _builtins.int
+    LINEAR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def reciprocal_rank(self) -> Global___ReciprocalRank:
         """Reciprocal rank fusion."""
@@ -514,17 +515,22 @@ class Fusion(_message.Message):
     def weighted(self) -> Global___Weighted:
         """Weighted sum of scores, each half scaled by its best hit."""
 
+    @_builtins.property
+    def linear(self) -> Global___Linear:
+        """Weighted sum of scores as they are."""
+
     def __init__(
         self,
         *,
         reciprocal_rank: Global___ReciprocalRank | None = ...,
         weighted: Global___Weighted | None = ...,
+        linear: Global___Linear | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["method", b"method", "reciprocal_rank", b"reciprocal_rank", "weighted", b"weighted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["linear", b"linear", "method", b"method", "reciprocal_rank", b"reciprocal_rank", "weighted", b"weighted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["method", b"method", "reciprocal_rank", b"reciprocal_rank", "weighted", b"weighted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["linear", b"linear", "method", b"method", "reciprocal_rank", b"reciprocal_rank", "weighted", b"weighted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_method: _TypeAlias = _typing.Literal["reciprocal_rank", "weighted"]  # noqa: Y015
+    _WhichOneofReturnType_method: _TypeAlias = _typing.Literal["reciprocal_rank", "weighted", "linear"]  # noqa: Y015
     _WhichOneofArgType_method: _TypeAlias = _typing.Literal["method", b"method"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_method) -> _WhichOneofReturnType_method | None: ...
 
@@ -577,6 +583,35 @@ class Weighted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Weighted: _TypeAlias = Weighted  # noqa: Y015
+
+@_typing.final
+class Linear(_message.Message):
+    """score = dense * dense_score + lexical * lexical_score. A BM25 score does not depend on what else was found, so a query
+    whose words tell much trusts words more. Where one half did not return an item, its last hit's score stands in, the
+    most the item can be worth; 0, where the half returned all it had.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DENSE_FIELD_NUMBER: _builtins.int
+    LEXICAL_FIELD_NUMBER: _builtins.int
+    dense: _builtins.float
+    """0 to 1."""
+    lexical: _builtins.float
+    """0 to 1."""
+    def __init__(
+        self,
+        *,
+        dense: _builtins.float = ...,
+        lexical: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dense", b"dense", "lexical", b"lexical"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Linear: _TypeAlias = Linear  # noqa: Y015
 
 @_typing.final
 class SearchResponse(_message.Message):

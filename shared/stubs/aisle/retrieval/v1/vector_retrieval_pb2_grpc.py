@@ -108,14 +108,15 @@ class VectorRetrievalServicer:
 
     def UpsertItems(self, request, context):
         """Adds or replaces items. Either every valid row is durable when this returns, or the call fails.
-        Idempotent; of two writes of one item the later `updated_at` wins.
+        Idempotent; of the writes of one item the latest wins, by `updated_at` and by when it was deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteItems(self, request, context):
-        """Removes items. Unknown ids are not an error.
+        """Removes items. Unknown ids are not an error. An upsert with an `updated_at` before the delete does not bring an item
+        back, whenever it comes within the days that deletes are remembered for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
