@@ -33,4 +33,27 @@ class Method:
         return scorer
 
 
-TUNED: Mapping[str, Mapping[str, Method]] = {}
+TUNED: Mapping[str, Mapping[str, Method]] = {
+    "movielens": {
+        "popularity": Method("popularity", {"days": 90}),
+        "item-kNN": Method("item_knn", {"neighbours": 5, "shrinkage": 0, "weighting": "plain"}),
+        "ALS": Method("als", {"factors": 32, "regularization": 0.1, "alpha": 1, "iterations": 15}, random=True),
+        "BPR": Method(
+            "bpr",
+            {"factors": 32, "learning_rate": 0.01, "regularization": 0.01, "iterations": 100},
+            random=True,
+        ),
+        "EASE": Method("ease", {"regularization": 100}),
+    },
+    "online_retail": {
+        "popularity": Method("popularity", {"days": 30}),
+        "item-kNN": Method("item_knn", {"neighbours": 20, "shrinkage": 0, "weighting": "tfidf"}),
+        "ALS": Method("als", {"factors": 64, "regularization": 1, "alpha": 5, "iterations": 15}, random=True),
+        "BPR": Method(
+            "bpr",
+            {"factors": 32, "learning_rate": 0.01, "regularization": 0.01, "iterations": 100},
+            random=True,
+        ),
+        "EASE": Method("ease", {"regularization": 800}),
+    },
+}

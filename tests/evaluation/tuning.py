@@ -21,14 +21,14 @@ Report = Callable[[str], None]
 
 GRIDS: dict[str, dict[str, Sequence[Any]]] = {
     "popularity": {"days": (7, 14, 30, 60, 90, 180, 365, 10_000)},
-    "item_knn": {"neighbours": (5, 10, 20, 50, 100, 500), "shrinkage": (0, 10, 100), "weighting": WEIGHTINGS},
+    "item_knn": {"neighbours": (3, 5, 10, 20, 50, 500), "shrinkage": (0, 10, 100), "weighting": WEIGHTINGS},
     "ease": {"regularization": (50, 100, 200, 400, 800, 1_600)},
-    "als": {"factors": (32, 64, 128), "regularization": (0.1, 1, 10), "alpha": (1, 5, 20), "iterations": (15,)},
+    "als": {"factors": (16, 32, 64, 128), "regularization": (0.1, 1, 10), "alpha": (0.5, 1, 5), "iterations": (15,)},
     "bpr": {
         "factors": (32, 128),
-        "learning_rate": (0.02, 0.05, 0.1),
-        "regularization": (0.001, 0.01, 0.03),
-        "iterations": (100, 300),
+        "learning_rate": (0.005, 0.01, 0.03),
+        "regularization": (0.001, 0.01),
+        "iterations": (50, 100, 200),
     },
 }
 RANDOM = ("als", "bpr")
