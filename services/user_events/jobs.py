@@ -33,3 +33,8 @@ def main(settings_type: type[Settings], run: Callable[[Settings], None]) -> None
         run(settings)
     except AisleError as error:
         sys.exit(f"failed: {error.message}")
+
+
+def print_line(text: str) -> None:
+    """Tells whoever runs the job what came of it."""
+    sys.stdout.write(text + "\n")

@@ -5,13 +5,12 @@ need it only to go back (`--to base` removes everything): the service migrates i
 """
 
 import asyncio
-import sys
 
 from pydantic import Field
 
 from services.user_events import schema_version
 from services.user_events.database import Database
-from services.user_events.jobs import main, settings_of
+from services.user_events.jobs import main, print_line, settings_of
 from services.user_events.settings import DatabaseSettings
 
 
@@ -35,7 +34,7 @@ async def run(settings: MigrateSettings) -> None:
         else:
             await schema_version.upgrade(database, settings.to)
         after = await schema_version.current(database)
-        sys.stdout.write(f"schema: {before or 'none'} → {after or 'none'}\n")
+        print_line(f"schema: {before or 'none'} → {after or 'none'}")
     finally:
         await database.close()
 

@@ -46,5 +46,6 @@ class Relations:
             if item_id is not None:
                 for other, relation in json.loads(neighbours):
                     scores[other] += weights[item_id] * relation
-        best = sorted(scores.items(), key=lambda scored: (-scored[1], scored[0]))[:limit]
+        found = ((item_id, score) for item_id, score in scores.items() if score > 0)
+        best = sorted(found, key=lambda scored: (-scored[1], scored[0]))[:limit]
         return Related(best, rows[0][0] if rows else None)

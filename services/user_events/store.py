@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
 import structlog
 
-from services.user_events import schema_version
+from services.user_events import positions, schema_version
 from services.user_events.counts import Counts
 from services.user_events.database import Database
 from services.user_events.events import Event, EventType, SentEvent
@@ -104,6 +104,7 @@ class Store:
             match outcome:
                 case Outcome.STORED:
                     metrics.EVENTS_STORED.labels(one.event.type.name).inc()
+                    positions.count(one.event)
                     if one.unattributed:
                         metrics.EVENTS_UNATTRIBUTED.inc()
                 case Outcome.DUPLICATE:

@@ -89,6 +89,8 @@ class Generations:
         self._building = f"{settings.index}__building"
         self._previous = f"{settings.index}__previous"
         self._roles = Roles()
+        self.promoted: Generation | None = None
+        """What this process made live last: it saw to its own writes before."""
         self._held_until = 0.0
         self._held: Generation | None = None
         self._creating = asyncio.Lock()
@@ -158,7 +160,9 @@ class Generations:
         if self._held is not None and self._settings.is_server:
             # Milvus Lite cannot alter properties, and has nobody else to tell.
             name = self._held.collection
-            await self._connection.write(lambda c: c.alter_collection_properties(name, {_HOLD_KEY: f"{until:.3f}"}))
+            await self._connection.write(
+                "alter_collection", lambda c: c.alter_collection_properties(name, {_HOLD_KEY: f"{until:.3f}"})
+            )
 
     async def every(self) -> list[Generation]:
         """All there are, for something or not, the newest first."""
@@ -219,8 +223,9 @@ class Generations:
 
         # Not asked for: the caller's time may be up, and a write must not go where it went before.
         self._roles = Roles()
-        await self._connection.write(work)
+        await self._connection.write("swap_generation", work)
         self._roles = Roles(target, None if target == roles.building else roles.building, live)
+        self.promoted = target
 
     async def drop(self, target: Generation) -> None:
         """Deletes `target`, which must not be live."""
@@ -234,7 +239,7 @@ class Generations:
             client.drop_collection(target.collection)
 
         self._roles = Roles()
-        await self._connection.write(work)
+        await self._connection.write("drop_generation", work)
         self._loading.pop(target, None)
         self._roles = Roles(
             roles.live,
@@ -272,13 +277,15 @@ class Generations:
                 with suppress(MilvusException):
                     client.drop_collection(collection)
 
-        await self._connection.write(work)
+        await self._connection.write("create_generation", work)
 
     async def _load(self, generation: Generation) -> None:
         """Loads it, which goes on when the caller's time is up, so that the next caller finds it further on."""
         loading = self._loading.get(generation)
         if loading is None or loading.done():
-            work = self._connection.write(lambda client: client.load_collection(generation.collection))
+            work = self._connection.write(
+                "load_collection", lambda client: client.load_collection(generation.collection)
+            )
             loading = self._loading[generation] = asyncio.ensure_future(work)
         await _wait(
             loading,

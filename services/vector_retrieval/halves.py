@@ -145,7 +145,7 @@ class Halves:
             level=ask.level,
         )
         async with self._gate.reading():
-            return await self._connection.ask(call.run)
+            return await self._connection.ask("search", call.run)
 
 
 _Find = Callable[[Sequence[int], Ask], Awaitable[list[list[Found]]]]

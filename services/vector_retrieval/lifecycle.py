@@ -15,6 +15,7 @@ from services.vector_retrieval.lite import Gate
 from services.vector_retrieval.scan import PAGE_ROWS, Scanner
 from services.vector_retrieval.writes import Writer
 from shared.errors import FailedPreconditionError, NotFoundError
+from shared.telemetry import metrics
 
 BEHIND = "GENERATION_BEHIND"
 """Reason of a refused promotion that is over once the items that are missing have been loaded."""
@@ -86,6 +87,9 @@ class Lifecycle:
         """Looks at every item's id and time. Raises `NotFoundError`."""
         target, live = await self._pair(name)
         missing, extra = await self._compare(target, live, can)
+        if extra:
+            # A promotion removes them, once it has looked at all itself.
+            self._unwatch(target)
         return await self._verified(target, live, missing, len(extra), options, can)
 
     async def promote(
@@ -239,6 +243,7 @@ class Lifecycle:
         probe = self._probes.get(target.name)
         if probe is None or time.monotonic() - probe.at > _PROBE_LASTS_S or probe.sampled < min(options.sample, items):
             probe = self._probes[target.name] = await self._probe(target, options.sample, can)
+            metrics.GENERATION_RECALL.labels(target.name).set(probe.recall)
         problems = []
         if missing:
             problems.append(f"{missing:,} items are missing")

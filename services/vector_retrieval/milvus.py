@@ -19,6 +19,7 @@ from pymilvus import AsyncMilvusClient, MilvusClient, MilvusException
 from services.vector_retrieval.settings import VectorRetrievalSettings
 from shared.errors import DeadlineError, InternalError, OverloadedError, UnavailableError
 from shared.rpc import deadline
+from shared.telemetry import metrics, tracing
 
 _log = structlog.get_logger()
 
@@ -71,29 +72,31 @@ class Connection:
 
     async def read(self, method: str, *arguments: Any, cap_s: float | None = None, **options: Any) -> Any:
         """What `AsyncMilvusClient.<method>` returns; takes as long as `ask`, and raises as it does."""
-        return await self.ask(lambda client: getattr(client, method)(*arguments, retry_times=0, **options), cap_s=cap_s)
+        return await self.ask(
+            method, lambda client: getattr(client, method)(*arguments, retry_times=0, **options), cap_s=cap_s
+        )
 
     async def ask(
-        self, work: Callable[[AsyncMilvusClient], Awaitable[Result]], *, cap_s: float | None = None
+        self, operation: str, work: Callable[[AsyncMilvusClient], Awaitable[Result]], *, cap_s: float | None = None
     ) -> Result:
-        """What `work` returns.
+        """What `work` returns; it is timed as `operation`.
 
         Takes at most `cap_s` seconds (default `search_timeout_s`), and no longer than the caller's deadline. Raises
         `MissingCollectionError`, `UnavailableError`, `DeadlineError`, `OverloadedError` or `InternalError`.
         """
         timeout_s = deadline.timeout_s(cap_s or self._settings.search_timeout_s)
-        with _aisle_errors():
+        with _aisle_errors(), _watched(operation):
             async with asyncio.timeout(timeout_s):
                 return await work(await self._connected())
 
-    async def write(self, work: Callable[[MilvusClient], Result]) -> Result:
-        """What `work` returns, run on a thread of its own.
+    async def write(self, operation: str, work: Callable[[MilvusClient], Result]) -> Result:
+        """What `work` returns, run on a thread of its own and timed as `operation`.
 
         Raises as `read` does. Work that has begun goes on to its end whoever waits, so that no write overlaps
         another which was thought to be over.
         """
         loop = asyncio.get_running_loop()
-        with _aisle_errors():
+        with _aisle_errors(), _watched(operation):
             return await loop.run_in_executor(self._threads, self._run, work)
 
     async def close(self) -> None:
@@ -134,6 +137,13 @@ def _tls(settings: VectorRetrievalSettings) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
+def _watched(operation: str) -> Iterator[None]:
+    span = tracing.span(f"milvus {operation}", {"db.system.name": _NAME, "db.operation.name": operation})
+    with span, metrics.STORE_SECONDS.labels(operation).time():
+        yield
+
+
+@contextlib.contextmanager
 def _aisle_errors() -> Iterator[None]:
     try:
         yield
@@ -156,7 +166,9 @@ def _translated(error: MilvusException) -> Exception:
         return OverloadedError("the store refuses more writes for now", reason="STORE_RATE_LIMIT")
     if code in _OUR_MISTAKE[0] or old in _OUR_MISTAKE[1]:
         # Callers' arguments were checked before, so this is a bug of ours.
-        _log.error("milvus refused a request", code=str(code), why=str(error.message)[:500])
+        _log.error("milvus refused a request", code=str(code))
+        # May quote what was stored or asked for.
+        _log.debug("milvus refused a request", why=str(error.message)[:500])
         return InternalError("the store refused the request; see the log of vector_retrieval")
     # pymilvus reports any failure to connect alike; what was told is behind it.
     if isinstance(error.__cause__, grpc.RpcError):

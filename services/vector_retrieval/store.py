@@ -165,9 +165,9 @@ class Store:
             count = await self._writer.upsert(latest, generation, can)
             await self._hear_of_changes()
             live = self._generations.roles.live
-            if live is not None and live != generation:
+            if live not in {None, generation, self._generations.promoted}:
                 # Swapped meanwhile by another replica: what was written is not where it is looked for.
-                raise VersionMismatchError(model_version, live.model_version)
+                raise VersionMismatchError(model_version, live.model_version if live else "")
             return count
 
         written = await self._on_live(into, lambda: self._generations.ensure(model_version, dimensions, can))
@@ -318,7 +318,7 @@ class Store:
         await self._generations.live()
         for generation in self._generations.roles.all():
             async with self._gate.writing():
-                await self._connection.write(partial(_flush, generation.collection))
+                await self._connection.write("flush", partial(_flush, generation.collection))
         await self._writer.flush_deletes()
 
 

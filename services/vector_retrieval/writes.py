@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,6 +31,7 @@ from services.vector_retrieval.settings import VectorRetrievalSettings
 from services.vector_retrieval.tombstones import Tombstones
 from shared.errors import DeadlineError, VersionMismatchError
 from shared.rpc import deadline
+from shared.telemetry import metrics
 
 _LOCK_STRIPES = 256
 _MOST_TOUCHED = 100_000
@@ -94,9 +96,10 @@ class Writer:
                     client.upsert(
                         roles.previous.collection, [schema.to_store(row, can) for row in copies], retry_times=0
                     )
+            _tell_lag(newer)
             return len(newer)
 
-        return await self._write(rows, work)
+        return await self._write("upsert", rows, work)
 
     async def load(
         self, rows: Mapping[str, Row], target: Generation, source: Generation | None, can: Capabilities, same: Same
@@ -115,7 +118,7 @@ class Writer:
                 client.upsert(target.collection, [schema.to_store(row, can) for row in newer], retry_times=0)
             return len(rows) - len(current)
 
-        return await self._write(rows, work)
+        return await self._write("load", rows, work)
 
     async def delete(self, ids: Sequence[str], live: Generation) -> int:
         """Removes the items from every generation, and returns how many were in `live`."""
@@ -131,7 +134,7 @@ class Writer:
                 client.delete(live.collection, ids=list(stored), retry_times=0)
             return len(stored)
 
-        return await self._write(ids, work)
+        return await self._write("delete", ids, work)
 
     async def flush_deletes(self) -> None:
         """Does for what is remembered of deletes what `Store.flush` does for items."""
@@ -141,11 +144,13 @@ class Writer:
                 client.flush(self._tombstones.collection, retry_times=0)
 
         async with self._gate.writing():
-            await self._connection.write(work)
+            await self._connection.write("flush_deletes", work)
 
     async def remove(self, ids: Sequence[str], generation: Generation) -> None:
         """Removes the items from `generation` alone."""
-        await self._write(ids, lambda client: client.delete(generation.collection, ids=list(ids), retry_times=0))
+        await self._write(
+            "delete", ids, lambda client: client.delete(generation.collection, ids=list(ids), retry_times=0)
+        )
 
     # --- what a change of the live generation needs ---
 
@@ -186,7 +191,7 @@ class Writer:
 
     # --- how a write is run ---
 
-    async def _write(self, ids: Iterable[str], work: Callable[[MilvusClient], Result]) -> Result:
+    async def _write(self, operation: str, ids: Iterable[str], work: Callable[[MilvusClient], Result]) -> Result:
         """Runs `work` while nobody else writes these ids. Goes on when the caller's time is up: see `Gate`."""
         timeout_s = deadline.timeout_s(self._settings.write_timeout_s)
 
@@ -194,7 +199,7 @@ class Writer:
             async with self._switch.reading(), self._locked(ids), self._gate.writing():
                 self._remember(ids)
                 try:
-                    return await self._connection.write(work)
+                    return await self._connection.write(operation, work)
                 finally:
                     self.wrote_at = time.monotonic()
 
@@ -257,3 +262,11 @@ def _read_columns(client: MilvusClient, generation: Generation, ids: Iterable[st
         retry_times=0,
     )
     return {row["id"]: row[column] for row in found}
+
+
+def _tell_lag(rows: Sequence[Row]) -> None:
+    now = datetime.now(UTC)
+    for row in rows:
+        lag = (now - schema.updated_at(row.item)).total_seconds()
+        # The shop's clock may be ahead of this one.
+        metrics.WRITE_LAG_SECONDS.observe(max(lag, 0.0))

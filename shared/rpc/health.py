@@ -16,12 +16,16 @@ Check = Callable[[], Awaitable[str | None]]
 _CHECK_TIMEOUT_S = 2.0
 """A check that hangs says that what it looks at hangs."""
 
+LIVE = "live"
+"""What a liveness probe asks for: SERVING as long as this process answers at all. A service whose dependency is away
+does not serve, and is not helped by being restarted."""
+
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class HealthMonitor:
-    """Keeps `servicer` truthful. `checks` by full gRPC service name; `""` follows the first."""
+    """Keeps `servicer` truthful. `checks` by full gRPC service name; `""` follows the first, `LIVE` none."""
 
     def __init__(self, checks: Mapping[str, Check], interval_s: float) -> None:
         self.servicer = health.aio.HealthServicer()
@@ -34,6 +38,7 @@ class HealthMonitor:
         """NOT_SERVING for everything until the first look; gRPC's servicer starts with SERVING."""
         for service in ("", *self._checks):
             await self.servicer.set(service, _NOT_SERVING)
+        await self.servicer.set(LIVE, _SERVING)
 
     async def run(self) -> None:
         """Looks again and again until cancelled."""

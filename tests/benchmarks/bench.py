@@ -71,6 +71,7 @@ class Bench:
     """`rounds` of each thing, `seconds` of each load."""
 
     def __init__(self, quick: bool) -> None:
+        self.quick = quick
         self.rounds = 3 if quick else 5
         self.seconds = 2.0 if quick else 4.0
         self.bundle: Bundle = load_bundle(ROOT / "build" / "models" / "minilm")

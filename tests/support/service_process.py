@@ -44,7 +44,9 @@ class ServiceProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
+        # Or a service that starts slowly on a busy machine is not asked again for many seconds.
+        backoff = [("grpc.max_reconnect_backoff_ms", 200)]
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", options=backoff)
         self._health = health_pb2_grpc.HealthStub(self.channel)
 
     def serving(self) -> bool:
@@ -54,7 +56,7 @@ class ServiceProcess:
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
-    def wait_until(self, serving: bool, timeout_s: float = 20) -> None:
+    def wait_until(self, serving: bool, timeout_s: float = 60) -> None:
         deadline = time.monotonic() + timeout_s
         while self.serving() is not serving:
             assert self.process.poll() is None, self.log.read_text()

@@ -19,7 +19,7 @@ class EventsProcess(ServiceProcess):
     name = "user_events"
 
     def __init__(self, uri: str, log: Path, **settings: object) -> None:
-        super().__init__(log, uri=uri, relations_every_s=0, **settings)
+        super().__init__(log, uri=uri, **{"relations_every_s": 0, **settings})
         self.stub = user_events_pb2_grpc.UserEventsStub(self.channel)
 
     def write(self, *events: event_pb2.Event) -> pb.WriteEventsResponse:

@@ -66,6 +66,11 @@ class MilvusServer:
             assert time.monotonic() < deadline, f"milvus-server is not ready; see {self.data}/logs"
             time.sleep(0.2)
 
+    @property
+    def leader(self) -> int | None:
+        """The process group that it runs in."""
+        return self._process.pid if self._process is not None else None
+
     def end(self, how: signal.Signals = signal.SIGKILL) -> None:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):

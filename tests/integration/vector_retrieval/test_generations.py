@@ -199,6 +199,19 @@ async def test_writes_meanwhile_are_not_missed(index: Index) -> None:
     assert (await index.found(NEW))[0] == {"a": "changed", "b": "later", "d": "changed late"}
 
 
+async def test_what_is_too_much_does_not_go_live(index: Index) -> None:
+    """As after a delete through a replica that had not heard of the new generation yet."""
+    await index.write(*"abc")
+    new = await index.create()
+    await index.catch_up(new)
+    live = index.store.roles.live
+    assert live is not None
+    await index.store._writer.remove(["a"], live)
+    assert (await index.verify(new)).extra == 1
+    await index.promote(new)
+    assert sorted((await index.found(NEW))[0]) == ["b", "c"]
+
+
 async def test_the_previous_generation_follows(index: Index) -> None:
     await index.write(*"abc")
     new = await index.create()

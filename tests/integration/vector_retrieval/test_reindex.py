@@ -32,7 +32,7 @@ KINDS = ["red shoe", "blue lamp", "garden hose", "drill", "tea", "phone case", "
 
 pytestmark = [
     pytest.mark.model,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(not (MODEL / "bundle.json").exists(), reason="no model: run `make models`"),
 ]
 

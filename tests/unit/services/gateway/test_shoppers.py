@@ -69,7 +69,7 @@ async def test_stronger_and_newer_events_weigh_more() -> None:
     profile = await shoppers(index).profile("u", None, second)
     assert profile is not None
     weights = dict(profile.items)
-    assert weights["b"] == pytest.approx(5 * weights["a"])
+    assert weights["b"] == pytest.approx(12 * weights["a"])
     assert weights["c"] == pytest.approx(weights["a"] / 2)
     assert weights["d"] == pytest.approx(weights["a"] / 4)
 
@@ -82,7 +82,7 @@ async def test_one_order_is_one_occasion_and_repeats_add_nothing() -> None:
     index.did("u", EventType.PURCHASE, "before", at_s=1)
     profile = await shoppers(index).profile("u", None, second)
     assert profile is not None
-    assert dict(profile.items) == {**{f"line-{line}": 5.0 for line in range(5)}, "before": 2.5}
+    assert dict(profile.items) == {**{f"line-{line}": 6.0 for line in range(5)}, "before": 3.0}
 
 
 async def test_without_an_encoder_there_is_no_vector_and_the_next_time_it_is_asked_again() -> None:

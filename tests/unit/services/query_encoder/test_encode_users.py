@@ -86,7 +86,7 @@ async def test_the_setting_chooses_where_the_request_does_not(serve: Serve, bund
 
 async def test_the_weights_are_settings(serve: Serve, bundle: Bundle) -> None:
     encoder = await open_encoder(
-        serve, bundle, user_weight_click=2, user_weight_view=1, user_half_life_days=1, user_weight_search=0
+        serve, bundle, user_weight_click=2, user_weight_view=1, user_half_life_occasions=1, user_weight_search=0
     )
     clicked = action(pb.USER_ACTION_TYPE_CLICK, age_s=86_400, item_row=0)
     viewed = action(pb.USER_ACTION_TYPE_VIEW, item_row=1)

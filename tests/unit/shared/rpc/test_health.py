@@ -54,6 +54,14 @@ async def test_before_the_first_look_nothing_serves() -> None:
     assert [await status(monitor, service) for service in ("", "a.B")] == [NOT_SERVING, NOT_SERVING]
 
 
+async def test_a_process_lives_while_what_it_depends_on_is_away() -> None:
+    monitor = HealthMonitor({"a.B": down}, interval_s=1)
+    await monitor.open()
+    await monitor.look()
+    assert await status(monitor, health.LIVE) == SERVING
+    assert await status(monitor, "") == NOT_SERVING
+
+
 async def test_a_look_that_ends_during_a_drain_brings_nothing_back() -> None:
     looking = asyncio.Event()
 
