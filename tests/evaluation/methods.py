@@ -40,7 +40,7 @@ TUNED: Mapping[str, Mapping[str, Method]] = {
         "ALS": Method("als", {"factors": 32, "regularization": 0.1, "alpha": 1, "iterations": 15}, random=True),
         "BPR": Method(
             "bpr",
-            {"factors": 32, "learning_rate": 0.01, "regularization": 0.01, "iterations": 100},
+            {"factors": 32, "learning_rate": 0.005, "regularization": 0.01, "iterations": 200},
             random=True,
         ),
         "EASE": Method("ease", {"regularization": 100}),

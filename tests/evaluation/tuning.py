@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from services.user_events.learning import Interactions, learn
 from tests.evaluation import baselines, history
 from tests.evaluation.baselines import WEIGHTINGS
 from tests.evaluation.datasets.interactions import Dataset, Fold, Ints
@@ -47,12 +48,11 @@ HISTORIES: tuple[dict[str, Any], ...] = (
 )
 CHOSEN_HISTORY = {"occasions": 3, "days": 180}
 RELATIONS: tuple[dict[str, Any], ...] = (
-    *({"regularization": 400, "days": days, "kept": 100} for days in (np.inf, 60, 90, 180, 365)),
-    *({"regularization": strength, "days": 180, "kept": 100} for strength in (50, 100, 200, 800)),
-    *({"regularization": 400, "days": 180, "kept": kept} for kept in (20, 50, 200, 10_000)),
-    {"regularization": 400, "days": 180, "kept": 100, "signed": False},
+    *({"regularisation": 500, "days": days} for days in (30, 60, 90, 180, 10_000)),
+    *({"regularisation": strength, "days": 90} for strength in (50, 100, 200, 1_000)),
 )
-CHOSEN_RELATIONS = {"regularization": 400, "days": 180, "kept": 100}
+CHOSEN_RELATIONS = {"regularisation": 500, "days": 90}
+HEAD_ITEMS = 5_000
 WEIGHTS = tuple(product((1.0,), (0.0, 0.1, 0.3, 0.5, 1.0), (0.0, 0.1, 0.2, 0.5)))
 """Related, likeness, popularity."""
 CANDIDATES = 200
@@ -86,12 +86,16 @@ def _line(dataset: Dataset, name: str, scores: Any) -> str:
     return f"{dataset.name}  ndcg@10 {ndcg:.4f}  recall@20 {recall:.4f}  {name}"
 
 
-def relations(fold: Fold, *, regularization: float, days: float, kept: int, signed: bool = True) -> Matrix:
-    """What the `relations` job learns: EASE on entries that halve with every `days` of age; each item's `kept`
-    strongest, of either sign or positive only."""
-    weights = baselines.ease_weights(fold.recent(days), regularization)
-    strength = np.abs(weights) if signed else np.maximum(weights, 0.0)
-    return np.where(baselines.keep_best(strength, kept) > 0, weights, 0.0)
+def relations(fold: Fold, *, regularisation: float, days: float) -> Matrix:
+    """What the `relations` job learns; an interaction counts half for every `days` that it is old."""
+    taken = fold.recent(days).tocoo()
+    strengths = taken.data.astype(np.float64)
+    interactions = Interactions(taken.row.astype(np.int64), taken.col.astype(np.int64), strengths)
+    matrix = np.zeros((fold.n_items, fold.n_items), np.float32)
+    for neighbours in learn(interactions, fold.n_items, HEAD_ITEMS, regularisation):
+        for other, weight in neighbours.others:
+            matrix[neighbours.item, other] = weight
+    return matrix
 
 
 def _relations(fold: Fold) -> Iterator[tuple[str, Any]]:
