@@ -16,19 +16,20 @@ def weights(
     length: int = 100,
 ) -> sparse.csr_matrix:
     """(users, items) float32: 1 for a user's newest item, and halved with every so many `occasions`, `positions`, or
-    `days`; each item counts where it stands last, and the newest `length` items count.
+    `days`; each item counts where it stands last, and the newest `length` interactions count.
 
-    An occasion is what happened without a pause of more than `gap_s` seconds: an order of 30 lines is one.
+    An occasion is what happened without a pause of more than `gap_s` seconds: an order of 30 lines is one. As
+    `shared.behaviour` does it for one user.
     """
     rows, columns, values = [], [], []
     for user in fold.users.tolist():
         own = fold.histories[user]
-        newest, times_s = own.items[::-1], own.times_s[::-1]
-        _, first = np.unique(newest, return_index=True)
-        kept = np.sort(first)[:length]
-        items, ages_s = newest[kept], times_s[0] - times_s[kept]
+        newest, times_s = own.items[::-1][:length], own.times_s[::-1][:length]
+        ages_s = times_s[0] - times_s
         occasion = np.concatenate([[0], np.cumsum(np.diff(ages_s) > gap_s)])
-        halvings = occasion / occasions + np.arange(len(items)) / positions + ages_s / DAY_S / days
+        items, last = np.unique(newest, return_index=True)
+        position = np.argsort(np.argsort(last))
+        halvings = occasion[last] / occasions + position / positions + ages_s[last] / DAY_S / days
         rows.append(np.full(len(items), user))
         columns.append(items)
         values.append(0.5**halvings)

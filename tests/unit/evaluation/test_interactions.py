@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from shared.behaviour import by_occasion
 from tests.evaluation import history
 from tests.evaluation.datasets.interactions import DAY_S, Fold, Interactions, cold_items, fold
 
@@ -54,11 +55,21 @@ def test_what_happened_on_one_occasion_counts_alike() -> None:
 
 
 def test_an_item_counts_where_it_stands_last_and_only_the_newest_count() -> None:
-    made = asked((0, 0, 0), (0, 1, 1_000), (0, 0, 2_000), (0, 2, 3_000))
-    weights = history.weights(made, occasions=1, length=2).toarray()[0]
-    assert weights.tolist() == [0.5, 0.0, 1.0, 0.0, 0.0, 0.0]
+    made = asked((0, 3, 0), (0, 0, 500), (0, 1, 1_000), (0, 0, 2_000), (0, 2, 3_000))
+    weights = history.weights(made, occasions=1, length=4).toarray()[0]
+    assert weights.tolist() == [0.5, 0.25, 1.0, 0.0, 0.0, 0.0]
 
 
 def test_days_halve_too() -> None:
     made = asked((0, 0, 0), (0, 1, 30 * DAY_S))
     assert history.weights(made, days=30).toarray()[0, 0] == pytest.approx(0.5)
+
+
+def test_occasions_are_those_of_the_services() -> None:
+    random = np.random.default_rng(3)
+    times = np.cumsum(random.choice([0, 4, 60, 5_000], 80))
+    items = random.integers(0, 30, 80)
+    made = asked(*((0, int(item), int(at)) for item, at in zip(items, times, strict=True)), items=40)
+    ours = history.weights(made, occasions=3).toarray()[0]
+    theirs = by_occasion(((int(item), float(times[-1] - at), 1.0) for item, at in zip(items, times, strict=True)), 3)
+    assert {item: ours[item] for item in theirs} == pytest.approx(theirs)
