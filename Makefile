@@ -128,6 +128,12 @@ PART ?= engine
 bench: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure: PART=engine (installs its peers) retrieval (needs make milvus-server) or events (PostgreSQL too)
 	@$(PY) -m tests.benchmarks --part $(PART) $(if $(FULL),--full)
 
+TASK ?= recommend
+
+.PHONY: evaluate
+evaluate: $(VENV)/.dev build/.stubs $(MODEL)/bundle.json ## Measure quality: TASK=recommend
+	@$(PY) -m tests.evaluation --task $(TASK)
+
 .PHONY: milvus-server
 milvus-server: build/peers/milvus/bin/milvus-server ## Install a real Milvus server for the tests, in its own environment
 

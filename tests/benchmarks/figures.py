@@ -21,7 +21,8 @@ PACKAGES = ("grpcio", "onnxruntime", "torch", "transformers", "tokenizers", "num
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a figure is called and should reach: known before it is measured, so that a failed row still names it."""
+    """What a figure is called and should reach: known before it is measured, so that a failed row still names it. A
+    figure without a `goal` is there to compare with."""
 
     name: str
     goal: float | None
@@ -66,13 +67,13 @@ class Figure:
         }
 
 
-def write(name: str, figures: list[Figure], **settings: Any) -> Path:
-    """Writes `build/bench/<name>.json` and the context, and prints the table."""
-    OUT.mkdir(parents=True, exist_ok=True)
-    path = OUT / f"{name}.json"
+def write(name: str, figures: list[Figure], *, folder: Path = OUT, kind: str = "benchmark", **settings: Any) -> Path:
+    """Writes `<name>.json` and the context into `folder`, and prints the table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps([figure.as_json() for figure in figures], indent=2) + "\n")
-    (OUT / "context.json").write_text(json.dumps({**context(), **settings}, indent=2) + "\n")
-    table = Table(title=f"benchmark: {name}", title_justify="left")
+    (folder / "context.json").write_text(json.dumps({**context(), **settings}, indent=2) + "\n")
+    table = Table(title=f"{kind}: {name}", title_justify="left")
     for column in ("figure", "value", "goal", "met", "note"):
         table.add_column(column, justify="right" if column in {"value", "goal"} else "left", overflow="fold")
     for figure in figures:
