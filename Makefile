@@ -78,6 +78,22 @@ status: $(VENV)/.run ## Show what runs, its health and its model
 ingest: $(VENV)/.run ## Load CATALOG=path into the running mesh: MAPPING=…
 	@$(LOCAL) ingest
 
+# --- learning ------------------------------------------------------------------------------------------------------
+
+TRAINER := $(PY) -m services.trainer
+TRAIN := build/train
+
+.PHONY: train
+train: $(VENV)/.run $(MODEL)/bundle.json ## Try the trainer, small: prepare, fine-tune, evaluate, export
+	@rm -rf $(TRAIN)
+	$(TRAINER) sample --out $(TRAIN)/sample
+	$(TRAINER) prepare --catalogue $(TRAIN)/sample/catalogue.jsonl --judgements $(TRAIN)/sample/judgements.csv \
+	  --relevant 3 --out $(TRAIN)/data
+	$(TRAINER) finetune-encoder --data $(TRAIN)/data --out $(TRAIN)/model --batch 32 --max-steps 24 \
+	  --max-item-tokens 32 --validation-items 100 --evaluations 2
+	$(TRAINER) evaluate --data $(TRAIN)/data --model $(TRAIN)/model --baseline $(MODEL) --out $(TRAIN)/report
+	$(TRAINER) export --base $(TRAIN)/model --evaluation $(TRAIN)/report/evaluation.json --name sample --out $(TRAIN)/bundle
+
 # --- checks --------------------------------------------------------------------------------------------------------
 
 .PHONY: test
