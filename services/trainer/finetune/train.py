@@ -21,14 +21,14 @@ from sentence_transformers.sentence_transformer.losses import AnglELoss, CoSENTL
 from transformers import EarlyStoppingCallback, set_seed
 
 from services.trainer import record
-from services.trainer.base import open_base
+from services.trainer.base import BaseModel, open_base
 from services.trainer.errors import JobError
-from services.trainer.finetune import data
+from services.trainer.finetune import data, negatives, retrieval
 from services.trainer.finetune import model as models
 from services.trainer.finetune.loss import CachedCorrectedRankingLoss, CorrectedRankingLoss
 from services.trainer.finetune.options import FinetuneOptions, GradedLoss, MixedPrecision, Negatives
 from services.trainer.finetune.validation import METRIC, RetrievalValidation
-from services.trainer.prepared import PreparedSet, open_prepared
+from services.trainer.prepared import Grades, PreparedSet, open_prepared
 from services.trainer.record import TrainingRecord
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def finetune(options: FinetuneOptions) -> TrainingRecord:
     max_tokens = min(options.max_item_tokens, base.max_tokens)
     model = models.load(base, max_tokens)
     items = texts.items(prepared)
-    datasets = _datasets(options, prepared, texts, items, model)
+    datasets = _datasets(options, prepared, base, texts, items, model)
     validation = _validation(options, prepared, texts, items)
     if options.lora_rank:
         models.add_lora(model, options.lora_rank)
@@ -102,7 +102,7 @@ def _claim(options: FinetuneOptions, prepared: PreparedSet) -> None:
 
 
 def _datasets(
-    options: FinetuneOptions, prepared: PreparedSet, texts: data.Texts, items: dict[str, str],
+    options: FinetuneOptions, prepared: PreparedSet, base: BaseModel, texts: data.Texts, items: dict[str, str],
     model: SentenceTransformer,
 ) -> dict[str, Dataset]:  # fmt: skip
     grades = prepared.report.grades
@@ -113,16 +113,28 @@ def _datasets(
             f"{len(judgements.positives)} positives do not fill one batch of {options.batch}: lower --batch, or "
             f"--positive-grade (now {lowest})"
         )
-    if options.negatives is Negatives.MINED:
-        from services.trainer.finetune.negatives import mined_negatives
-
-        negatives: list[str] | None = mined_negatives(model, judgements, texts, items, grades, options.seed)
-    else:
-        negatives = data.choose_negatives(options.negatives, judgements, prepared, options.seed)
-    found = {"ranking": data.ranking_dataset(judgements, negatives, texts, items, grades, options)}
+    hard = _negatives(options, base, judgements, texts, items, grades, model)
+    found = {"ranking": data.ranking_dataset(judgements, hard, texts, items, grades, options)}
     if options.graded_loss is not GradedLoss.NONE:
         found["graded"] = data.graded_dataset(judgements, texts, items, grades)
     return found
+
+
+def _negatives(
+    options: FinetuneOptions, base: BaseModel, judgements: data.Judgements, texts: data.Texts, items: dict[str, str],
+    grades: Grades, model: SentenceTransformer,
+) -> list[str] | None:  # fmt: skip
+    if options.negatives is Negatives.JUDGED:
+        ids = sorted({item for judged in judgements.judged.values() for item in judged})
+        return data.judged_negatives(judgements, grades, ids, options.seed)
+    if options.negatives is Negatives.MINED:
+        return negatives.mined_negatives(model, judgements, texts, items, grades, options.seed)
+    if options.negatives is Negatives.RETRIEVED:
+        if not options.retrieval:
+            raise JobError("--negatives retrieved needs --retrieval host:port of a running vector_retrieval")
+        found = retrieval.search(options.retrieval, model, base.version, judgements, texts, negatives.RANKS[1])
+        return negatives.found_negatives(found, judgements, items, grades, options.seed)
+    return None
 
 
 def _validation(
