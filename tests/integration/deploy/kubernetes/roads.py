@@ -51,8 +51,8 @@ def parties(view: View) -> list[Party]:
 
 
 def roads(view: View) -> set[Road]:
-    """Every road with one of this project's pods, or its stores', at one end. Where Milvus' own pods go, and who comes to
-    it where it is not the operator's, is not ours to say."""
+    """Every road with one of this project's pods, or its stores', at one end. Where Milvus' own pods go, and who comes
+    to it where it is not the operator's, is not ours to say."""
     policies = view.of("NetworkPolicy")
     everybody = parties(view)
     own = {pod.name for pod in view.pods}
