@@ -151,7 +151,7 @@ bench: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure: PART=e
 TASK ?= recommend
 
 .PHONY: evaluate
-evaluate: $(VENV)/.dev build/.stubs $(MODEL)/bundle.json ## Measure quality: TASK=recommend
+evaluate: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure quality: TASK=recommend
 	@$(PY) -m tests.evaluation --task $(TASK)
 
 .PHONY: milvus-server
