@@ -119,8 +119,12 @@ def test_the_adapter_makes_what_the_hpas_ask_for(view: View) -> None:
 
 def test_alerts_ask_for_metrics_that_exist(view: View) -> None:
     for told in view.of("PrometheusRule"):
-        for group in told["spec"]["groups"]:
-            for rule in group["rules"]:
+        rules = [rule for group in told["spec"]["groups"] for rule in group["rules"]]
+        recorded = {rule["record"] for rule in rules if "record" in rule}
+        for rule in rules:
+            named = set(re.findall(r"\baisle:[a-z_:0-9]+", rule["expr"]))
+            assert named <= recorded
+            if not named:
                 check(rule["expr"], view)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.prometheus.kubernetes import prometheus_rule
 from deploy.prometheus.slo import rules
 from shared.telemetry.metrics import REGISTRY
 from tests.support.prometheus import program
@@ -36,6 +37,8 @@ def unknown(text: str) -> set[str]:
 
 def test_the_rules_are_current() -> None:
     assert (FOLDER / "slo.yml").read_text() == rules(), "run `make docs`"
+    told = FOLDER.parent / "kubernetes" / "components" / "monitoring" / "rules.yaml"
+    assert told.read_text() == prometheus_rule(), "run `make docs`"
 
 
 @pytest.mark.parametrize("name", ["slo.yml", "alerts.yml", "tests.yml"])
