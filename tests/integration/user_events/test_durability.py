@@ -14,7 +14,7 @@ from tests.integration.user_events.process import EventsProcess, Shop
 from tests.support.postgres import PostgresServer, bin_folder
 from tests.support.service_process import serving
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 KILLS = 3
 ROUND_S = 1.0
