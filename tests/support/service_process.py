@@ -14,7 +14,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.local.spec import KINDS, ROOT, free_ports
 
-
 START_S = 45.0
 """Twenty times what a start takes: machines that run tests run other things, too."""
 
