@@ -9,7 +9,7 @@ from services.trainer.errors import JobError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-    from transformers.integrations import TensorBoardCallback
+    from transformers.integrations.integration_utils import TensorBoardCallback
 
 CHECKPOINTS = "checkpoints"
 _OPTIONS = "options.json"
@@ -63,9 +63,9 @@ def schedule(steps: float, evaluations: int) -> dict[str, Any]:
 
 def tensorboard(out: Path) -> "TensorBoardCallback":
     """Logs to `out`/tensorboard: beside the model, and not in the checkpoints, which are removed."""
-    from transformers.integrations import TensorBoardCallback
+    from transformers.integrations.integration_utils import TensorBoardCallback
 
-    callback = TensorBoardCallback()
+    callback = TensorBoardCallback()  # type: ignore[no-untyped-call]
     callback.logging_dir = str(out / "tensorboard")
     return callback
 
