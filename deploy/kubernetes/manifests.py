@@ -56,7 +56,8 @@ def checkov(objects: Sequence[Object]) -> int:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump_all(objects))
     program = TOOLS / "checkov" / "bin" / "checkov"
-    command = [program, "--config-file", HERE / "checkov.yaml", "--file", file, ROOT / "deploy" / "docker" / "Dockerfile"]
+    checked = (file, ROOT / "deploy" / "docker" / "Dockerfile")
+    command = [str(program), "--config-file", str(HERE / "checkov.yaml"), "--file", *map(str, checked)]
     return subprocess.run(command, check=False).returncode
 
 

@@ -66,11 +66,27 @@ def _parser() -> argparse.ArgumentParser:
     ingest = subparsers.add_parser(
         "ingest",
         help="load a catalogue into the running mesh",
-        description="Adds the items of a file to the index that is served, replacing those with the same id.",
+        description="Adds the items of a file to the index that is served, replacing those with the same id. An import "
+        "that was cut off goes on where it was.",
     )
     _catalogue_arguments(ingest)
     ingest.add_argument("--target", help="host:port of a gateway; the running mesh's by default")
+    ingest.add_argument(
+        "--restart",
+        action="store_true",
+        default=_env("RESTART") not in (None, "0"),
+        help="from the first row, whatever an earlier run has done (env RESTART=1)",
+    )
     ingest.set_defaults(run=commands.ingest)
+
+    reindex = subparsers.add_parser(
+        "reindex",
+        help="change the model of the running mesh",
+        description="Encodes the index anew with another model while it is searched, and starts the encoders with that "
+        "model. Interrupted and run again, it goes on where it was.",
+    )
+    reindex.add_argument("--model", default=_env("MODEL"), metavar="PATH", help="a model bundle (env MODEL)")
+    reindex.set_defaults(run=commands.reindex)
     return parser
 
 

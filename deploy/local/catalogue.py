@@ -1,23 +1,25 @@
 """Which catalogue a command is about, and the index that belongs to it.
 
 One index for each combination of file content, mapping and model version: catalogues never mix, and a vector of one
-model never meets an index of another. What was loaded completely is noted beside the index.
+model never meets an index of another. What was loaded completely is noted beside the index, and so is the model of
+an index that has changed it since.
 """
 
+import functools
 import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from deploy.local import files
 from deploy.local.errors import LocalError
 from deploy.local.queries import DemoSearch
-from deploy.local.spec import DEFAULT_FOLDER, ROOT, MeshSpec
+from deploy.local.spec import DEFAULT_BUNDLE, DEFAULT_FOLDER, ROOT, MeshSpec
 from shared.catalogue import write_jsonl
 
 BUNDLED = ROOT / "build" / "catalogue" / "bundled.jsonl"
 _DIGITS = 12
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,14 @@ class Catalogue:
 
     def index(self, bundle: Path, folder: Path) -> Path:
         """The store's file for this catalogue encoded by `bundle`, below `folder`."""
-        digest = hashlib.sha256(f"{_bundle_version(bundle)}\n{self.mapping}\n".encode())
-        with self.path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
+        digest = hashlib.sha256(f"{_bundle_version(bundle)}\n{self.mapping}\n{self.content}".encode())
         return folder / "indexes" / f"{self.name}-{digest.hexdigest()[:_DIGITS]}" / "milvus.db"
+
+    @property
+    def content(self) -> str:
+        """Fingerprint of what is in the file."""
+        stat = self.path.stat()
+        return _fingerprint(self.path, stat.st_size, stat.st_mtime_ns)
 
 
 def choose(path: str | None, mapping: str | None) -> Catalogue:
@@ -57,7 +62,8 @@ def choose(path: str | None, mapping: str | None) -> Catalogue:
 def spec_for(catalogue: Catalogue, folder: Path = DEFAULT_FOLDER, port_base: int | None = None) -> MeshSpec:
     """The usual mesh over the index of `catalogue`, with everything it writes below `folder`."""
     usual = MeshSpec.default(index=folder, folder=folder, port_base=port_base)
-    return replace(usual, index=catalogue.index(usual.bundle, folder))
+    index = catalogue.index(usual.bundle, folder)
+    return replace(usual, index=index, bundle=bundle_of(index))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +85,33 @@ class Loaded:
 
     def save(self, index: Path) -> None:
         """Notes it beside `index`."""
-        draft = _note(index).with_suffix(".tmp")
-        draft.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
-        draft.replace(_note(index))
+        files.write(_note(index), json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+
+
+@functools.lru_cache(maxsize=8)
+def _fingerprint(path: Path, _size: int, _mtime_ns: int) -> str:
+    """Read once, unless the file has changed meanwhile."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def bundle_of(index: Path) -> Path:
+    """The model that `index` was last re-indexed with; the usual one where it never was."""
+    try:
+        return Path(_bundle_note(index).read_text().strip())
+    except FileNotFoundError:
+        return DEFAULT_BUNDLE
+
+
+def note_bundle(index: Path, bundle: Path) -> None:
+    """Notes beside `index` that its vectors are of `bundle` now, so that a mesh over it starts with that."""
+    draft = _bundle_note(index).with_suffix(".tmp")
+    draft.write_text(f"{bundle}\n")
+    draft.replace(_bundle_note(index))
+
+
+def _bundle_note(index: Path) -> Path:
+    return index.parent / "bundle.txt"
 
 
 def _note(index: Path) -> Path:

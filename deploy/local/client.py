@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import grpc
 from aisle.common.v1 import model_pb2
 from aisle.encoder.v1 import item_encoder_pb2_grpc, query_encoder_pb2_grpc
+from aisle.gateway.v1 import catalog_pb2, catalog_pb2_grpc
 from aisle.rerank.v1 import reranker_pb2_grpc
 from aisle.retrieval.v1 import vector_retrieval_pb2, vector_retrieval_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from deploy.local.errors import LocalError
 
 _OPTIONS = [
     ("grpc.enable_http_proxy", 0),
@@ -46,10 +49,13 @@ def health(address: str, service: str = "", *, timeout_s: float = 1.0) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a service says of itself. Empty, or `None`, where it says nothing of the kind."""
+    """What a service says of itself. Empty, or `None`, where it says nothing of the kind. `model` is for people."""
 
     model: str = ""
+    version: str = ""
     items: int | None = None
+    generation: str | None = None
+    """Of the live index; empty before its first write."""
 
 
 def facts(name: str, address: str, *, timeout_s: float = 2.0) -> Facts:
@@ -58,11 +64,23 @@ def facts(name: str, address: str, *, timeout_s: float = 2.0) -> Facts:
         try:
             if name in _GET_MODEL:
                 model = _GET_MODEL[name](opened).GetModel(model_pb2.GetModelRequest(), timeout=timeout_s).model
-                return Facts(f"{model.version} ({model.name}, {model.backend} {model.precision})")
+                return Facts(f"{model.version} ({model.name}, {model.backend} {model.precision})", model.version)
             if name == "vector_retrieval":
                 stub = vector_retrieval_pb2_grpc.VectorRetrievalStub(opened)
                 status = stub.GetStatus(vector_retrieval_pb2.GetStatusRequest(), timeout=timeout_s)
-                return Facts(status.model_version, status.items)
+                return Facts(status.model_version, status.model_version, status.items, status.generation)
         except grpc.RpcError:
             pass
     return Facts()
+
+
+def holds(gateway: str, item_id: str, *, timeout_s: float = 5.0) -> bool:
+    """Whether the index behind `gateway` has the item. Raises `LocalError` where it does not say."""
+    with channel(gateway) as opened:
+        try:
+            catalog_pb2_grpc.CatalogStub(opened).GetItem(catalog_pb2.GetItemRequest(id=item_id), timeout=timeout_s)
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.NOT_FOUND:
+                return False
+            raise LocalError(f"the gateway on {gateway} answered {error.code().name}: {error.details()}") from None
+    return True

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from deploy.local import catalogue, client, state, view
 from deploy.local import demo as demonstration
+from deploy.local import reindex as reindexing
 from deploy.local.errors import LocalError
+from deploy.local.loading import Destination, load
 from deploy.local.mesh import Mesh, stop_all
 from deploy.local.spec import MeshSpec
 
@@ -30,7 +32,9 @@ def up(options: argparse.Namespace) -> int:
                 catalogue.choose(options.catalog, options.mapping), options.folder, options.port_base
             )
         else:
-            spec = MeshSpec.default(index=Path(known.index), folder=options.folder).at_ports(known.ports())
+            index = Path(known.index)
+            spec = MeshSpec.default(index=index, folder=options.folder, bundle=catalogue.bundle_of(index))
+            spec = spec.at_ports(known.ports())
         mesh = Mesh(spec, report=say)
         if known is not None:
             mesh.adopt(known)
@@ -69,14 +73,22 @@ def ingest(options: argparse.Namespace) -> int:
     """Loads a catalogue into a running mesh."""
     chosen = catalogue.choose(options.catalog, options.mapping)
     if options.target is not None:
-        demonstration.load(chosen, options.target)
+        load(chosen, Destination(options.target, options.target), options.folder, restart=options.restart)
         return 0
     known = state.load(options.folder)
     if known is None:
         raise LocalError("no mesh is up: start one with `make up`, or name a gateway with --target")
-    profile = demonstration.load(chosen, known.gateway().address)
+    to = Destination(known.gateway().address, known.index, known.service("vector_retrieval").address)
+    profile = load(chosen, to, options.folder, restart=options.restart)
     index = catalogue.spec_for(chosen, options.folder).index
     if known.index == str(index):
         spec = MeshSpec.default(index=index, folder=options.folder).at_ports(known.ports())
         demonstration.note(chosen, profile, spec)
     return 0
+
+
+def reindex(options: argparse.Namespace) -> int:
+    """Changes the model of the mesh that runs."""
+    if options.model is None:
+        raise LocalError("say which model: MODEL=path/to/bundle")
+    return reindexing.run(Path(options.model).expanduser().resolve(), options.folder)

@@ -1,30 +1,26 @@
 """`demo`: the mesh, a catalogue, a handful of searches, and everything stopped again."""
 
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import grpc
 from aisle.catalog.v1 import filter_pb2
 from aisle.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
-from deploy.local import catalogue, client, interrupt, queries, state, view
+from deploy.local import catalogue, client, interrupt, queries, session, state, view
+from deploy.local.calls import timed
 from deploy.local.catalogue import Catalogue, Loaded
 from deploy.local.errors import LocalError, PortInUseError
-from deploy.local.ingest import ingest
+from deploy.local.loading import Destination, load
 from deploy.local.mesh import Mesh, check_ports
 from deploy.local.queries import DemoSearch, Profile
 from deploy.local.spec import DEFAULT_FOLDER, MeshSpec
 
 _PAGE = 5
-_TIMEOUT_S = 10.0
 _CONNECT_TIMEOUT_S = 5.0
-
-Response = TypeVar("Response", gateway_pb2.SearchResponse, gateway_pb2.SimilarItemsResponse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +42,14 @@ def run(options: Options) -> None:
     spec = catalogue.spec_for(chosen, options.folder, options.port_base)
     say(f"catalogue: {chosen.path}", soft_wrap=True)
     with _mesh(spec, options) as mesh:
-        loaded = _loaded(chosen, mesh) or note(chosen, load(chosen, mesh.address("gateway")), mesh.spec)
+        loaded = _loaded(chosen, mesh) or _load(chosen, mesh)
         say()
         searches: Sequence[DemoSearch] = loaded.searches
         if options.query:
             searches = queries.for_query(options.query)
         _show(mesh.address("gateway"), searches)
+        interrupt.check()
+        session.play(mesh.address("gateway"), mesh.address("user_events"), searches[0].query)
         if options.keep:
             _farewell(mesh)
 
@@ -115,13 +113,9 @@ def _loaded(chosen: Catalogue, mesh: Mesh) -> Loaded | None:
     return replace(noted, searches=list(queries.SHOWCASE)) if chosen.bundled else noted
 
 
-def load(chosen: Catalogue, gateway: str) -> Profile:
-    """Loads a catalogue through `gateway` (`host:port`), with a progress bar; what was learned of it on the way."""
-    profile = Profile()
-    with view.import_progress() as observe:
-        progress = ingest(chosen.path, chosen.mapping, gateway, observe, profile.add)
-    view.import_summary(progress)
-    return profile
+def _load(chosen: Catalogue, mesh: Mesh) -> Loaded:
+    to = Destination(mesh.address("gateway"), str(mesh.spec.index), mesh.address("vector_retrieval"))
+    return note(chosen, load(chosen, to, mesh.spec.folder), mesh.spec)
 
 
 def note(chosen: Catalogue, profile: Profile, spec: MeshSpec) -> Loaded:
@@ -145,12 +139,12 @@ def _show(address: str, searches: Sequence[DemoSearch]) -> None:
             request = gateway_pb2.SearchRequest(
                 query=search.query, filter=_filter(search), page_size=_PAGE, explain=True
             )
-            answer, waited_ms = _timed(stub.Search, request)
+            answer, waited_ms = timed(stub.Search, request)
             view.results(search.title, answer, waited_ms)
             if search.like_first and answer.results:
                 first = answer.results[0].item
                 like = gateway_pb2.SimilarItemsRequest(item_id=first.id, page_size=_PAGE, explain=True)
-                similar, waited_ms = _timed(stub.SimilarItems, like)
+                similar, waited_ms = timed(stub.SimilarItems, like)
                 view.results(f"similar to {first.id}: {first.title}", similar, waited_ms)
 
 
@@ -164,15 +158,6 @@ def _filter(search: DemoSearch) -> filter_pb2.Filter | None:
     if not conditions:
         return None
     return filter_pb2.Filter(all_of=filter_pb2.FilterList(filters=conditions))
-
-
-def _timed(method: Callable[..., Response], request: object) -> tuple[Response, float]:
-    started = time.perf_counter()
-    try:
-        response = method(request, timeout=_TIMEOUT_S)
-    except grpc.RpcError as error:
-        raise LocalError(f"the gateway answered {error.code().name}: {error.details()}") from None
-    return response, (time.perf_counter() - started) * 1000
 
 
 def _farewell(mesh: Mesh) -> None:

@@ -3,7 +3,8 @@
 # pins packages that must not meet the project's.
 #
 #   milvus_server.sh install               make the environment, once
-#   milvus_server.sh run DIR [PORT]        serve DIR on PORT (default 19530) until interrupted
+#   milvus_server.sh run DIR [PORT [FLAG…]]   serve DIR on PORT (default 19530) until interrupted, with flags of the
+#                                          wheel's own: --authorization-enabled true, --tls-mode 1, …
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 venv=${MILVUS_VENV:-$root/build/peers/milvus}
@@ -41,7 +42,7 @@ YAML
     export COMMON_SESSION_TTL=5
     # The wheel moves on to the next port where connections of a server just killed linger; Milvus itself need not.
     export PROXY_PORT=${3:-19530}
-    exec "$venv/bin/milvus-server" --data "$data" --etcd-port "$client" --proxy-port "$PROXY_PORT"
+    exec "$venv/bin/milvus-server" --data "$data" --etcd-port "$client" --proxy-port "$PROXY_PORT" "${@:4}"
     ;;
-  *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

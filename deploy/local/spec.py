@@ -47,15 +47,16 @@ KINDS = (
     Kind("item_encoder", "aisle.encoder.v1.ItemEncoder", has_bundle=True),
     Kind("vector_retrieval", "aisle.retrieval.v1.VectorRetrieval"),
     Kind("reranker", "aisle.rerank.v1.Reranker", has_bundle=True),
+    Kind("user_events", "aisle.events.v1.UserEvents"),
     Kind(
         "gateway",
         "aisle.gateway.v1.Gateway",
-        uses=("query_encoder", "item_encoder", "vector_retrieval", "reranker"),
+        uses=("query_encoder", "item_encoder", "vector_retrieval", "reranker", "user_events"),
     ),
 )
 """Every service, in the order of starting; the front door comes last, and is the first to be stopped."""
 
-_PORT_ORDER = ("gateway", "query_encoder", "item_encoder", "vector_retrieval", "reranker")
+_PORT_ORDER = ("gateway", "query_encoder", "item_encoder", "vector_retrieval", "reranker", "user_events")
 """Offsets from the port base."""
 
 
@@ -86,7 +87,7 @@ class ServiceSpec:
 
 @dataclass(frozen=True, slots=True)
 class MeshSpec:
-    """The whole mesh. `folder` holds logs and state, `index` the store's file, `bundle` the model's."""
+    """The whole mesh. `folder` holds logs, state and events, `index` the store's file, `bundle` the model's."""
 
     folder: Path
     index: Path
@@ -168,8 +169,9 @@ class MeshSpec:
         # Nobody balances over a mesh on one machine, so nobody needs time to notice.
         defaults[f"{prefix}DRAIN_DELAY_S"] = "0.1"
         owned = {f"{prefix}PORT": str(service.port), f"{prefix}METRICS_PORT": str(service.metrics_port)}
-        if service.name == "vector_retrieval" and f"{prefix}URI" not in self.environ:
-            owned[f"{prefix}URI"] = str(self.index)
+        homes = {"vector_retrieval": self.index, "user_events": self.folder / "events.db"}
+        if service.name in homes and f"{prefix}URI" not in self.environ:
+            owned[f"{prefix}URI"] = str(homes[service.name])
         return {**defaults, **self.environ, **owned, **service.env}
 
 

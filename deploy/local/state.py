@@ -3,11 +3,11 @@
 import contextlib
 import fcntl
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from deploy.local import files
 from deploy.local.errors import LocalError
 from deploy.local.process import ProcessId
 from deploy.local.spec import KINDS, Kind, MeshSpec, ServiceSpec
@@ -53,12 +53,16 @@ class State:
         """Where each service was started: gRPC and metrics, by service name."""
         return {service.name: (service.port, service.metrics_port) for service in self.services}
 
+    def service(self, name: str) -> Running:
+        """The service called `name`. Raises `LocalError` when it does not run."""
+        found = next((s for s in self.alive() if s.name == name), None)
+        if found is None:
+            raise LocalError(f"{name} does not run; `make status` says what does, `make up` starts what is missing")
+        return found
+
     def gateway(self) -> Running:
         """The front door. Raises `LocalError` when it does not run."""
-        found = next((s for s in self.alive() if s.name == "gateway"), None)
-        if found is None:
-            raise LocalError("the gateway does not run; `make status` says what does, `make up` starts what is missing")
-        return found
+        return self.service("gateway")
 
 
 def running(service: ServiceSpec, spec: MeshSpec, process: ProcessId, started_at: float) -> Running:
@@ -95,10 +99,7 @@ def _read(text: str) -> State:
 
 def save(folder: Path, state: State) -> None:
     """Replaces the state file; a reader sees the old one or the new one, never half of one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = path(folder).with_suffix(f".{os.getpid()}.tmp")
-    draft.write_text(json.dumps({"format": _FORMAT, **asdict(state)}, indent=2) + "\n")
-    draft.replace(path(folder))
+    files.write(path(folder), json.dumps({"format": _FORMAT, **asdict(state)}, indent=2) + "\n")
 
 
 def forget(folder: Path) -> None:

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -35,7 +36,7 @@ _NANOS = 1_000_000_000
 
 
 class Answer(Protocol):
-    """A response of Search or SimilarItems."""
+    """A response of the gateway."""
 
     @property
     def results(self) -> Sequence[gateway_pb2.SearchResult]:
@@ -77,7 +78,7 @@ def results(title: str, answer: Answer, waited_ms: float) -> None:
 
 
 def _footnotes(info: gateway_pb2.ResponseInfo, waited_ms: float) -> Iterator[str]:
-    yield "from: v place by vector, w place by words, r the re-ranker's score"
+    yield "from: v place by vector, w by words, r re-ranker, t taken together, p popular, u added by the user's history"
     stages = " · ".join(f"{timing.stage} {timing.milliseconds:.1f}" for timing in info.timings)
     yield f"ms: {stages} · seen from here {waited_ms:.1f}"
     versions = info.model_versions
@@ -101,7 +102,8 @@ def price(item: item_pb2.Item) -> str:
 
 
 def origin(breakdown: gateway_pb2.ScoreBreakdown) -> str:
-    """Where a score came from: its place by vector (v) and by words (w), and what the re-ranker gave it (r)."""
+    """Where a score came from: its place by vector (v) and by words (w), what the re-ranker gave it (r), how much it
+    was taken together with others (t) and taken at all (p), and what the user's history added (u)."""
     parts = []
     if breakdown.HasField("dense_rank"):
         parts.append(f"v{breakdown.dense_rank}")
@@ -109,44 +111,72 @@ def origin(breakdown: gateway_pb2.ScoreBreakdown) -> str:
         parts.append(f"w{breakdown.lexical_rank}")
     if breakdown.HasField("rerank_score"):
         parts.append(f"r{breakdown.rerank_score:.2f}")
+    if breakdown.HasField("related_score"):
+        parts.append(f"t{breakdown.related_score:.2f}")
+    if breakdown.HasField("popularity_score"):
+        parts.append(f"p{breakdown.popularity_score:.2f}")
+    if breakdown.HasField("personalization"):
+        parts.append(f"u{breakdown.personalization:+.2f}")
     return " ".join(parts)
 
 
 @contextmanager
 def import_progress() -> Iterator[Observe]:
-    """A bar with items a second and the time that is left; refusals above it, the first few in full."""
+    """A bar with items a second and the time that is left; above it, the first row refused for each reason."""
     columns = (
-        TextColumn("ingest"),
+        TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[items]:,} items"),
+        TextColumn("{task.fields[rejected]:,} rejected"),
         TextColumn("{task.fields[speed]:,.0f} items/s"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    shown = 0
+    told: set[str] = set()
+    passing = False
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=1.0, items=0, speed=0.0)
+        task = bar.add_task("ingest", total=1.0, items=0, rejected=0, speed=0.0)
 
         def observe(progress: Import) -> None:
-            nonlocal shown
-            for reason in progress.reasons:
-                shown += 1
-                if shown <= _REASONS_SHOWN:
-                    bar.console.print(f"  skipped: {reason}", style="yellow", markup=False)
-                elif shown == _REASONS_SHOWN + 1:
-                    bar.console.print("  more rows were skipped; the summary counts them", style="yellow")
-            progress.reasons.clear()
-            bar.update(task, completed=progress.fraction, items=progress.accepted, speed=progress.items_per_s)
+            nonlocal passing
+            if passing and not progress.passing:
+                # The pace at which rows are passed over says nothing about the time that is left.
+                bar.reset(task)
+            passing = progress.passing
+            for why, reason in list(progress.done.rejections.reasons.items())[:_REASONS_SHOWN]:
+                if why not in told:
+                    told.add(why)
+                    bar.console.print(f"  rejected: {reason.examples[0]}: {why}", style="yellow", markup=False)
+            bar.update(
+                task,
+                description="skip" if passing else "ingest",
+                completed=progress.fraction,
+                items=progress.done.accepted,
+                rejected=progress.done.rejections.total,
+                speed=progress.items_per_s,
+            )
 
         yield observe
 
 
-def import_summary(progress: Import) -> None:
-    """One line on an import that went to its end."""
-    skipped = f"; {progress.rejected:,} rows skipped" if progress.rejected else ""
-    speed = f"{progress.items_per_s:,.0f} items/s"
-    console.print(f"{progress.accepted:,} rows are in the index after {progress.seconds:.1f} s ({speed}){skipped}")
+def import_summary(progress: Import, path: Path) -> None:
+    """What came of an import that went to its end, and what to do about the rows that are not in."""
+    say = partial(console.print, soft_wrap=True, markup=False)
+    done = progress.done
+    earlier = f", {progress.before:,} of them by an earlier run" if progress.before else ""
+    pace = f"{progress.seconds:.1f} s, {progress.items_per_s:,.0f} items/s"
+    say(f"{done.accepted:,} rows are in the index{earlier} ({pace})")
+    rejected = done.rejections.total
+    if not rejected:
+        return
+    say(f"{rejected:,} {'row was' if rejected == 1 else 'rows were'} rejected:", style="yellow")
+    for line in done.rejections.lines():
+        say(f"  {line}")
+    say(
+        f"mend them in {path.name}, or say how its columns are read (MAPPING=…), and load it again: items that are in "
+        f"are only replaced. How they are read now: python -m shared.catalogue check {path}"
+    )
 
 
 def status(known: State) -> bool:

@@ -1,13 +1,13 @@
-"""What `Search` and `SimilarItems` are asked and answer."""
+"""What `Search`, `SimilarItems` and `Recommend` are asked and answer."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from services.gateway import validation
 from services.gateway.paging import PageTokens, Rest
-from services.gateway.ports import Candidate, FilterPayload, Found
+from services.gateway.ports import Candidate, FilterPayload
 from services.gateway.ranking import Ranked
 from services.gateway.stages import StageTiming
 from shared.errors import FieldViolation, InvalidArgumentError
@@ -21,6 +21,8 @@ class Reason(Enum):
     QUERY_ENCODER_UNAVAILABLE = 3
     LEXICAL_UNSUPPORTED = 4
     PREVIOUS_GENERATION = 5
+    PERSONALIZATION_UNAVAILABLE = 6
+    COLD_START = 7
 
 
 class Degradation(NamedTuple):
@@ -75,6 +77,17 @@ class PageRequest:
         return Page(self, rest, tokens)
 
 
+class Listing(Protocol):
+    """What holds candidates."""
+
+    @property
+    def candidates(self) -> Sequence[Candidate]:
+        """Each once."""
+
+
+L = TypeVar("L", bound=Listing)
+
+
 class Page:
     """One page of a list: the first, which any candidate may be on, or one of what is left of it."""
 
@@ -83,7 +96,7 @@ class Page:
         self._rest = rest
         self._tokens = tokens
 
-    async def retrieve(self, search: Callable[[int], Awaitable[Found]], default_count: int) -> Found:
+    async def retrieve(self, search: Callable[[int], Awaitable[L]], default_count: int) -> L:
         """What `search` finds when asked for as many candidates as the request says.
 
         Items written since the first page may stand before what is left of its list, so where some of that is not
@@ -111,27 +124,31 @@ class Page:
             members = self._rest.digests if self._rest is not None else self._digests(left)
             following = members - self._digests(left[:size])
             token = self._tokens.issue(shown + size, following, self._request.fingerprint)
-        return Cut(left[:size], token, shown + len(left))
+        return Cut(left[:size], token, shown + len(left), shown)
 
     def _digests(self, results: Iterable[Ranked]) -> frozenset[bytes]:
         return frozenset(self._tokens.digest(ranking.candidate.item_id) for ranking in results)
 
 
 class Cut(NamedTuple):
-    """Results of a page, the token of the next, and how many items the list has, as far as they are there."""
+    """Results of a page, the token of the next, how many items the list has, as far as they are there, and where in it
+    the page starts (from 0)."""
 
     results: Sequence[Ranked]
     next_page_token: str
     candidate_count: int
+    first_position: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One page of results, best first, and how it came about. `candidate_count` is what pages are cut from."""
+    """One page of results, best first, and how it came about. `candidate_count` is what pages are cut from,
+    `first_position` where in it this one starts."""
 
     results: Sequence[Ranked]
     next_page_token: str
     candidate_count: int
+    first_position: int
     generation: str
     versions: ModelVersions
     timings: Sequence[StageTiming]

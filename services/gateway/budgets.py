@@ -1,5 +1,6 @@
 """How a request's deadline is shared among its stages, so that one that hangs leaves time for an answer without it."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +26,18 @@ class StageBudget:
         if remaining_s is None:
             return self.cap_s
         timeout = min(self.cap_s, self.share * remaining_s, remaining_s - self.reserve_s)
-        if timeout <= 0:
-            raise DeadlineError("too little of the deadline is left; allow the call more time")
-        return timeout
+        return _positive(timeout)
+
+    def countdown(self, remaining_s: float | None, clock: Callable[[], float] = time.monotonic) -> Callable[[], float]:
+        """What each call of a stage of several may take, which is what the calls before it have left of the whole.
+
+        Raises `DeadlineError`, now or when asked, when that is nothing.
+        """
+        end = clock() + self.timeout_s(remaining_s)
+        return lambda: _positive(end - clock())
+
+
+def _positive(timeout_s: float) -> float:
+    if timeout_s <= 0:
+        raise DeadlineError("too little of the deadline is left; allow the call more time")
+    return timeout_s

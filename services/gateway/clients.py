@@ -3,18 +3,20 @@
 import time
 from collections.abc import Sequence
 from math import isfinite
-from typing import Any, cast
 
-from aisle.catalog.v1 import filter_pb2, item_pb2
-from aisle.common.v1 import embeddings_pb2, model_pb2, priority_pb2, row_error_pb2
+from aisle.common.v1 import embeddings_pb2, model_pb2, priority_pb2
 from aisle.encoder.v1 import item_encoder_pb2, item_encoder_pb2_grpc, query_encoder_pb2, query_encoder_pb2_grpc
 from aisle.rerank.v1 import reranker_pb2, reranker_pb2_grpc
 from aisle.retrieval.v1 import vector_retrieval_pb2, vector_retrieval_pb2_grpc
 
+from services.gateway import wire
 from services.gateway.breaker import Guard
+from services.gateway.clients_base import Client
 from services.gateway.ports import (
     Candidate,
     EncodedItems,
+    EncodedUsers,
+    EventType,
     FilterPayload,
     Found,
     ItemPayload,
@@ -23,9 +25,12 @@ from services.gateway.ports import (
     Reranked,
     RowError,
     Stored,
+    StoredItems,
+    UserAction,
+    UserModel,
     Vectors,
 )
-from shared.errors import AisleError, FieldViolation, InternalError, InvalidArgumentError, UnavailableError
+from shared.errors import AisleError, InternalError, UnavailableError
 from shared.rpc.client import Dependency
 
 _MODES = {
@@ -37,6 +42,18 @@ _PRIORITIES = {
     Priority.INTERACTIVE: priority_pb2.PRIORITY_INTERACTIVE,
     Priority.BULK: priority_pb2.PRIORITY_BULK,
 }
+_ACTIONS = {
+    EventType.SEARCH: query_encoder_pb2.USER_ACTION_TYPE_SEARCH,
+    EventType.VIEW: query_encoder_pb2.USER_ACTION_TYPE_VIEW,
+    EventType.CLICK: query_encoder_pb2.USER_ACTION_TYPE_CLICK,
+    EventType.ADD_TO_CART: query_encoder_pb2.USER_ACTION_TYPE_ADD_TO_CART,
+    EventType.PURCHASE: query_encoder_pb2.USER_ACTION_TYPE_PURCHASE,
+}
+_USER_MODELS = {
+    UserModel.WEIGHTED_MEAN: query_encoder_pb2.USER_MODEL_WEIGHTED_MEAN,
+    UserModel.TEXT: query_encoder_pb2.USER_MODEL_TEXT,
+}
+_USER_MODELS_BACK = {number: model for model, number in _USER_MODELS.items()}
 
 _KIND_TIMEOUT_S = 0.25
 """A re-ranker that has just scored says what it is in a few milliseconds."""
@@ -44,35 +61,7 @@ _MAX_KINDS = 8
 """Model versions remembered: during a rollout two answer."""
 
 
-class _Client:
-    """One dependency behind one guard. `renames` maps the callee's field paths to what the gateway's caller knows."""
-
-    def __init__(self, dependency: Dependency, guard: Guard, renames: dict[str, str] | None = None) -> None:
-        self._dependency = dependency
-        self._guard = guard
-        self._renames = renames or {}
-
-    async def _call(self, method: Any, request: Any, timeout_s: float, guard: Guard | None = None) -> Any:
-        try:
-            return await (guard or self._guard).run(lambda: self._dependency.call(method, request, timeout_s=timeout_s))
-        except InvalidArgumentError as error:
-            raise self._callers_fault(error) from error
-
-    def _callers_fault(self, error: InvalidArgumentError) -> AisleError:
-        """`error` in the caller's terms; a bug where it is about something that the gateway itself made up."""
-        known = [
-            FieldViolation(self._renames[root] + v.field[len(root) :], v.description)
-            for v in error.violations
-            for root in self._renames
-            if v.field == root or v.field.startswith((f"{root}.", f"{root}["))
-        ]
-        if known:
-            return InvalidArgumentError(known)
-        fields = ", ".join(v.field for v in error.violations)
-        return InternalError(f"{self._dependency.name} refused what the gateway sent it ({fields})")
-
-
-class QueryEncoderClient(_Client):
+class QueryEncoderClient(Client):
     """`QueryEncoderPort` over `aisle.encoder.v1.QueryEncoder`."""
 
     def __init__(self, dependency: Dependency, guard: Guard) -> None:
@@ -88,10 +77,35 @@ class QueryEncoderClient(_Client):
         if response.errors:
             name = self._dependency.name
             raise UnavailableError(name, f"{name} could not encode this query ({response.errors[0].reason})")
-        return _vectors(response.embeddings, 1, self._dependency.name)
+        return wire.vectors(response.embeddings, 1, self._dependency.name)
+
+    async def encode_users(
+        self,
+        histories: Sequence[Sequence[UserAction]],
+        item_vectors: Vectors | None,
+        model: UserModel | None = None,
+        *,
+        timeout_s: float,
+    ) -> EncodedUsers:
+        """One row a history."""
+        request = query_encoder_pb2.EncodeUsersRequest(
+            users=[query_encoder_pb2.UserHistory(actions=map(_action, history)) for history in histories],
+            item_embeddings=None if item_vectors is None else wire.embeddings(item_vectors),
+            model=query_encoder_pb2.USER_MODEL_UNSPECIFIED if model is None else _USER_MODELS[model],
+            priority=priority_pb2.PRIORITY_INTERACTIVE,
+        )
+        response: query_encoder_pb2.EncodeUsersResponse = await self._call(self._stub.EncodeUsers, request, timeout_s)
+        rows, name = len(histories), self._dependency.name
+        if response.model not in _USER_MODELS_BACK:
+            raise InternalError(f"{name} did not say by which model it encoded users")
+        return EncodedUsers(
+            wire.vectors(response.embeddings, rows, name),
+            _USER_MODELS_BACK[response.model],
+            wire.row_errors(response.errors, rows, name),
+        )
 
 
-class ItemEncoderClient(_Client):
+class ItemEncoderClient(Client):
     """`ItemEncoderPort` over `aisle.encoder.v1.ItemEncoder`."""
 
     def __init__(self, dependency: Dependency, guard: Guard) -> None:
@@ -100,26 +114,26 @@ class ItemEncoderClient(_Client):
 
     async def encode(self, items: Sequence[ItemPayload], priority: Priority, *, timeout_s: float) -> EncodedItems:
         """One row an item."""
-        request = item_encoder_pb2.EncodeItemsRequest(items=_items(items), priority=_PRIORITIES[priority])
+        request = item_encoder_pb2.EncodeItemsRequest(items=wire.items(items), priority=_PRIORITIES[priority])
         response: item_encoder_pb2.EncodeItemsResponse = await self._call(self._stub.EncodeItems, request, timeout_s)
         name = self._dependency.name
         return EncodedItems(
-            _vectors(response.embeddings, len(items), name), _row_errors(response.errors, len(items), name)
+            wire.vectors(response.embeddings, len(items), name), wire.row_errors(response.errors, len(items), name)
         )
 
 
-class RetrievalClient(_Client):
+class RetrievalClient(Client):
     """`RetrievalPort` over `aisle.retrieval.v1.VectorRetrieval`.
 
     Writes have a guard of their own: a store that is slow to write a large batch may well answer searches.
-    `dense_weight`, 0 to 1, is the vector half's share where both halves of a search are fused.
+    Where both halves of a search are fused, a cosine has the weight `dense_weight`, 0 to 1, and a BM25 score the rest.
     """
 
     def __init__(self, dependency: Dependency, guard: Guard, write_guard: Guard, *, dense_weight: float) -> None:
         super().__init__(dependency, guard, {"filter": "filter", "texts[0]": "query"})
         self._writes = write_guard
         self._fusion = vector_retrieval_pb2.Fusion(
-            weighted=vector_retrieval_pb2.Weighted(dense=dense_weight, lexical=1 - dense_weight)
+            linear=vector_retrieval_pb2.Linear(dense=dense_weight, lexical=1 - dense_weight)
         )
         self._stub = vector_retrieval_pb2_grpc.VectorRetrievalStub(dependency.channel)
 
@@ -132,26 +146,57 @@ class RetrievalClient(_Client):
         filter_: FilterPayload | None,
         limit: int,
         exclude: Sequence[str] = (),
+        with_vectors: bool = False,
         timeout_s: float,
     ) -> Found:
         """The candidates of one query."""
         request = vector_retrieval_pb2.SearchRequest(
-            embeddings=None if vector is None else _embeddings(vector),
+            embeddings=None if vector is None else wire.embeddings(vector),
             texts=() if text is None else (text,),
             mode=_MODES[mode],
-            filter=cast("filter_pb2.Filter | None", filter_),
+            filter=wire.filter_(filter_),
             limit=limit,
             fusion=self._fusion if mode is Mode.HYBRID else None,
             exclude_ids=exclude,
+            include_embeddings=with_vectors,
         )
         response: vector_retrieval_pb2.SearchResponse = await self._call(self._stub.Search, request, timeout_s)
         if len(response.candidates) != 1:
             raise InternalError(f"{self._dependency.name} answered {len(response.candidates)} queries of 1")
+        hits = response.candidates[0].hits
         return Found(
-            [_candidate(hit) for hit in response.candidates[0].hits],
+            [_candidate(hit) for hit in hits],
             response.generation,
             response.model_version,
             tuple(response.degraded),
+            self._rows(response.candidates[0].embeddings, len(hits)) if with_vectors else None,
+        )
+
+    async def browse(
+        self,
+        *,
+        filter_: FilterPayload | None,
+        ids: Sequence[str] = (),
+        limit: int,
+        exclude: Sequence[str] = (),
+        with_vectors: bool = False,
+        timeout_s: float,
+    ) -> Found:
+        """The most popular items that meet the filter."""
+        request = vector_retrieval_pb2.BrowseItemsRequest(
+            filter=wire.filter_among(filter_, ids),
+            limit=limit,
+            exclude_ids=exclude,
+            include_embeddings=with_vectors,
+        )
+        response: vector_retrieval_pb2.BrowseItemsResponse = await self._call(
+            self._stub.BrowseItems, request, timeout_s
+        )
+        return Found(
+            [Candidate(item.id, item, item.popularity, group_id=item.group_id) for item in response.items],
+            response.generation,
+            response.model_version,
+            vectors=self._rows(response.embeddings, len(response.items)) if with_vectors else None,
         )
 
     async def get(self, item_id: str, *, with_vector: bool, timeout_s: float) -> Stored | None:
@@ -161,16 +206,25 @@ class RetrievalClient(_Client):
         if not response.items:
             return None
         item = response.items[0]
-        vector = _vectors(response.embeddings, 1, self._dependency.name) if with_vector else None
-        return Stored(item, item.group_id, vector)
+        vector = wire.vectors(response.embeddings, 1, self._dependency.name) if with_vector else None
+        return Stored(item, item.group_id, vector, item.id, item.title)
+
+    async def get_many(self, ids: Sequence[str], *, with_vectors: bool, timeout_s: float) -> StoredItems:
+        """The items that are there."""
+        request = vector_retrieval_pb2.GetItemsRequest(ids=ids, include_embeddings=with_vectors)
+        response: vector_retrieval_pb2.GetItemsResponse = await self._call(self._stub.GetItems, request, timeout_s)
+        return StoredItems(
+            [Stored(item, item.group_id, None, item.id, item.title) for item in response.items],
+            self._rows(response.embeddings, len(response.items)) if with_vectors else None,
+        )
 
     async def upsert(self, items: Sequence[ItemPayload], vectors: Vectors, *, timeout_s: float) -> Sequence[RowError]:
         """The rows refused."""
-        request = vector_retrieval_pb2.UpsertItemsRequest(items=_items(items), embeddings=_embeddings(vectors))
+        request = vector_retrieval_pb2.UpsertItemsRequest(items=wire.items(items), embeddings=wire.embeddings(vectors))
         response: vector_retrieval_pb2.UpsertItemsResponse = await self._call(
             self._stub.UpsertItems, request, timeout_s, self._writes
         )
-        return _row_errors(response.errors, len(items), self._dependency.name)
+        return wire.row_errors(response.errors, len(items), self._dependency.name)
 
     async def delete(self, ids: Sequence[str], *, timeout_s: float) -> int:
         """How many were there."""
@@ -180,8 +234,11 @@ class RetrievalClient(_Client):
         )
         return response.deleted
 
+    def _rows(self, embeddings: embeddings_pb2.Embeddings, rows: int) -> Vectors | None:
+        return wire.vectors(embeddings, rows, self._dependency.name) if rows else None
 
-class RerankerClient(_Client):
+
+class RerankerClient(Client):
     """`RerankerPort` over `aisle.rerank.v1.Reranker`."""
 
     def __init__(self, dependency: Dependency, guard: Guard) -> None:
@@ -192,7 +249,7 @@ class RerankerClient(_Client):
     async def rerank(self, query: str, items: Sequence[ItemPayload], *, timeout_s: float) -> Reranked:
         """One score an item."""
         request = reranker_pb2.RerankRequest(
-            query=query, items=_items(items), priority=priority_pb2.PRIORITY_INTERACTIVE
+            query=query, items=wire.items(items), priority=priority_pb2.PRIORITY_INTERACTIVE
         )
         started = time.monotonic()
         response: reranker_pb2.RerankResponse = await self._call(self._stub.Rerank, request, timeout_s)
@@ -222,30 +279,10 @@ class RerankerClient(_Client):
         return self._kinds.get(version, "")
 
 
-def _items(items: Sequence[ItemPayload]) -> Sequence[item_pb2.Item]:
-    return cast("Sequence[item_pb2.Item]", items)
-
-
-def _embeddings(vectors: Vectors) -> embeddings_pb2.Embeddings:
-    return embeddings_pb2.Embeddings(
-        data=vectors.data,
-        dimensions=vectors.dimensions,
-        dtype=cast("embeddings_pb2.Dtype.ValueType", vectors.dtype),
-        model_version=vectors.model_version,
+def _action(action: UserAction) -> query_encoder_pb2.UserAction:
+    return query_encoder_pb2.UserAction(
+        type=_ACTIONS[action.type], age_s=action.age_s, text=action.text, item_row=action.item_row
     )
-
-
-def _vectors(pb: embeddings_pb2.Embeddings, rows: int, name: str) -> Vectors:
-    data = pb.data
-    if not data or len(data) % rows:
-        raise InternalError(f"{name} returned {len(data)} bytes of vectors for {rows} rows")
-    return Vectors(data, rows, pb.dimensions, pb.dtype, pb.model_version)
-
-
-def _row_errors(errors: Sequence[row_error_pb2.RowError], rows: int, name: str) -> list[RowError]:
-    if any(error.row >= rows for error in errors):
-        raise InternalError(f"{name} reported a row that was not sent")
-    return [RowError(e.row, e.item_id, e.field, e.reason, e.message) for e in errors]
 
 
 def _candidate(hit: vector_retrieval_pb2.Hit) -> Candidate:

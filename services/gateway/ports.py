@@ -36,6 +36,26 @@ class Mode(Enum):
     HYBRID = 3
 
 
+class EventType(Enum):
+    """What a shopper did."""
+
+    SEARCH = 1
+    IMPRESSION = 2
+    VIEW = 3
+    CLICK = 4
+    ADD_TO_CART = 5
+    REMOVE_FROM_CART = 6
+    PURCHASE = 7
+    RETURN = 8
+
+
+class UserModel(Enum):
+    """How a history becomes a vector: the weighted mean of its items' vectors, or its words read as a text."""
+
+    WEIGHTED_MEAN = 1
+    TEXT = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Vectors:
     """`rows` vectors packed one after another. `dtype` is the wire's number for a component's type."""
@@ -77,12 +97,16 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The hits of one search, best first, and what answered it. `degraded` names what the store could not do."""
+    """The hits of one search, best first, and what answered it. `degraded` names what the store could not do.
+
+    `vectors` has one row a candidate where it was asked for and there are candidates.
+    """
 
     candidates: Sequence[Candidate]
     generation: str
     model_version: str
     degraded: Sequence[str] = ()
+    vectors: Vectors | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +116,17 @@ class Stored:
     item: ItemPayload
     group_id: str = ""
     vector: Vectors | None = None
+    item_id: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItems:
+    """Those of some items that are in the index. `vectors` has one row an item where it was asked for and there are
+    items; the items' own `vector` is empty."""
+
+    items: Sequence[Stored]
+    vectors: Vectors | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +146,104 @@ class EncodedItems:
     errors: Sequence[RowError] = ()
 
 
+class UserAction(NamedTuple):
+    """One thing a user did, as far as it says what they like: a SEARCH, VIEW, CLICK, ADD_TO_CART or PURCHASE.
+
+    `age_s` is how long ago, in seconds; `text` a search's words or the item's title; `item_row` where the item's
+    vector is, `None` for a search and for an item that has none.
+    """
+
+    type: EventType
+    age_s: float
+    text: str = ""
+    item_row: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedUsers:
+    """One vector a user, made by `model`. Rows in `errors` have none that means anything: `NO_HISTORY` is the reason
+    where a history says nothing."""
+
+    vectors: Vectors
+    model: UserModel
+    errors: Sequence[RowError] = ()
+
+
+class PastEvent(NamedTuple):
+    """Something a user did. `occurred_at_s` is in seconds since 1970 (UTC); empty texts where the type has none."""
+
+    type: EventType
+    occurred_at_s: float
+    item_id: str = ""
+    query: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A user's latest events, the newest first. `version` changes with every event; 0 for a user with none.
+
+    `unchanged` says that the version the caller knows is still the user's; then there are no events here.
+    """
+
+    events: Sequence[PastEvent]
+    version: int
+    unchanged: bool = False
+
+
+class ScoredItem(NamedTuple):
+    """An item with a number: larger is better, comparable within one answer."""
+
+    item_id: str
+    score: float
+
+
+class ItemStats(NamedTuple):
+    """How often what was done with an item. `click_through_rate` is smoothed towards the shop's average."""
+
+    item_id: str
+    impressions: int
+    views: int
+    clicks: int
+    carts: int
+    purchases: int
+    click_through_rate: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEvent:
+    """An event to store. `id` is unique for ever: one that is sent again is stored once. The time of arrival counts
+    where `occurred_at_s` (seconds since 1970, UTC) is `None`. See `aisle.events.v1.Event` for what a type needs."""
+
+    id: str
+    type: EventType
+    user_id: str = ""
+    session_id: str = ""
+    occurred_at_s: float | None = None
+    item_id: str = ""
+    item_ids: Sequence[str] = ()
+    first_position: int = 0
+    query: str = ""
+    attribution_token: str = ""
+    sampled_one_in: int = 1
+
+
 class QueryEncoderPort(Protocol):
-    """Turns a query into a vector."""
+    """Turns a query, or what users did, into vectors."""
 
     async def encode(self, text: str, *, timeout_s: float) -> Vectors:
         """One row. Raises `InvalidArgumentError` naming `query` for a text the model cannot read."""
+
+    async def encode_users(
+        self,
+        histories: Sequence[Sequence[UserAction]],
+        item_vectors: Vectors | None,
+        model: UserModel | None = None,
+        *,
+        timeout_s: float,
+    ) -> EncodedUsers:
+        """One row a history: 1 to 64 histories of at most 200 actions, the newest first. `item_vectors` is where
+        `item_row`s count; without a model, the encoder's default. Raises `VersionMismatchError` for item vectors of
+        another model than the encoder's."""
 
 
 class ItemEncoderPort(Protocol):
@@ -137,13 +265,30 @@ class RetrievalPort(Protocol):
         filter_: FilterPayload | None,
         limit: int,
         exclude: Sequence[str] = (),
+        with_vectors: bool = False,
         timeout_s: float,
     ) -> Found:
         """Raises `InvalidArgumentError` below `filter` for a bad filter, `VersionMismatchError` for a vector of
         another model than the index's, `FailedPreconditionError` where nothing is indexed or the mode cannot be."""
 
+    async def browse(
+        self,
+        *,
+        filter_: FilterPayload | None,
+        ids: Sequence[str] = (),
+        limit: int,
+        exclude: Sequence[str] = (),
+        with_vectors: bool = False,
+        timeout_s: float,
+    ) -> Found:
+        """Items by a filter alone, 1 to 1,000, the most popular first; only those of `ids` where there are any. Their
+        score is the catalogue's `popularity`, 0 for those without, who come last. Raises as `search` does."""
+
     async def get(self, item_id: str, *, with_vector: bool, timeout_s: float) -> Stored | None:
         """`None` when the item is not there."""
+
+    async def get_many(self, ids: Sequence[str], *, with_vectors: bool, timeout_s: float) -> StoredItems:
+        """The items that are there, in the order of `ids`, of which there are 1 to 1,000."""
 
     async def upsert(self, items: Sequence[ItemPayload], vectors: Vectors, *, timeout_s: float) -> Sequence[RowError]:
         """The rows refused; all others are durable. Idempotent. Raises `VersionMismatchError` as `search` does."""
@@ -157,3 +302,35 @@ class RerankerPort(Protocol):
 
     async def rerank(self, query: str, items: Sequence[ItemPayload], *, timeout_s: float) -> Reranked:
         """One score an item, in the order given; when time runs short the first are scored first."""
+
+
+class UserEventsPort(Protocol):
+    """What shoppers did. `window_s` is how far back, in seconds; the service's default (30 days) where it is `None`."""
+
+    async def history(
+        self,
+        user_id: str,
+        *,
+        types: Sequence[EventType] = (),
+        limit: int,
+        known_version: int = 0,
+        timeout_s: float,
+    ) -> History:
+        """At most `limit` (1 to 1,000) events, of `types` alone where there are any; a user nobody has seen has none.
+
+        `known_version` is that of a history which the caller has. Raises `InvalidArgumentError` naming `user_id`.
+        """
+
+    async def related(self, items: Sequence[ScoredItem], *, limit: int, timeout_s: float) -> Sequence[ScoredItem]:
+        """What goes with `items` (1 to 200, each score above 0), the best first; may hold some of them."""
+
+    async def popular(self, *, window_s: float | None = None, limit: int, timeout_s: float) -> Sequence[ScoredItem]:
+        """The items most was done with, the most popular first."""
+
+    async def stats(
+        self, ids: Sequence[str], *, window_s: float | None = None, timeout_s: float
+    ) -> Sequence[ItemStats]:
+        """One an id, of which there are 1 to 1,000."""
+
+    async def write(self, events: Sequence[NewEvent], *, timeout_s: float) -> Sequence[RowError]:
+        """The rows refused; all others are durable. Idempotent."""

@@ -1,17 +1,24 @@
 """The final order: how the index's score and the re-ranker's become one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from services.gateway.ports import Candidate
 
 
 class Ranked(NamedTuple):
-    """A candidate in its final place. `score` never rises from one place to the next."""
+    """A candidate in its final place. `score` never rises from one place to the next, but where diversity or
+    exploration moved a candidate. The parts of the score are as `aisle.gateway.v1.ScoreBreakdown` has them, `None` for
+    those that had no say."""
 
     candidate: Candidate
     score: float
     rerank_score: float | None = None
+    user_score: float | None = None
+    related_score: float | None = None
+    popularity_score: float | None = None
+    personalization: float | None = None
+    exploration: bool = False
 
 
 def unranked(candidates: Sequence[Candidate]) -> list[Ranked]:
@@ -42,6 +49,32 @@ def rank(candidates: Sequence[Candidate], rerank_scores: Sequence[float | None],
     rest = [c for c, s in zip(candidates, rerank_scores, strict=False) if s is None] + list(candidates[count:])
     tail = [Ranked(c, scaled) for c, scaled in zip(rest, _scaled([c.score for c in rest]), strict=True)]
     return head + tail
+
+
+def personalised(ranked: Sequence[Ranked], likeness: Mapping[str, float], weight: float) -> list[Ranked]:
+    """`ranked` (best first) re-ordered by `likeness`, the cosine of each item to the user, by item id.
+
+    The score becomes `(1 - weight) * score + weight * likeness`, each scaled to 0...1 over the items; what a re-ranker
+    scored stays above what it did not, as `rank` put it. `weight` is the user's share, 0 to 1.
+    """
+    scored = [one for one in ranked if one.rerank_score is not None]
+    others = [one for one in ranked if one.rerank_score is None]
+    floor = 1.0 if scored else 0.0
+    return _personal(scored, likeness, weight, floor) + _personal(others, likeness, weight, 0.0)
+
+
+def _personal(tier: Sequence[Ranked], likeness: Mapping[str, float], weight: float, floor: float) -> list[Ranked]:
+    relevance = _scaled([one.score for one in tier])
+    liked = _scaled([likeness.get(one.candidate.item_id, 0.0) for one in tier])
+    personal = [
+        one._replace(
+            score=floor + r + weight * (u - r),
+            user_score=likeness.get(one.candidate.item_id),
+            personalization=weight * (u - r),
+        )
+        for one, r, u in zip(tier, relevance, liked, strict=True)
+    ]
+    return sorted(personal, key=lambda one: -one.score)
 
 
 def _scaled(values: Sequence[float]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Search: encode → retrieve → rerank → page, with every soft stage allowed to fail.
+"""Search: encode → retrieve → rerank → personalise → page, with every soft stage allowed to fail.
 
 query encoder fails     found by words alone             QUERY_ENCODER_UNAVAILABLE
 … and no words either   UnavailableError
@@ -7,9 +7,11 @@ query's model is old    found in the generation before   PREVIOUS_GENERATION
 retrieval fails         its error, a hang as UnavailableError
 re-ranker fails         the index's order                RERANKER_UNAVAILABLE
 … scores some only      the others below, in its order   RERANKER_PARTIAL
+history not read        unpersonalised                   PERSONALIZATION_UNAVAILABLE
 versions do not match   VersionMismatchError: an index nobody can ask by vector is for people to mend
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ import structlog
 
 from services.gateway import validation
 from services.gateway.answers import FROM_BEFORE, Answer, Degradation, ModelVersions, Page, PageRequest, Reason
+from services.gateway.asks import share_problems, user_problems
 from services.gateway.budgets import RemainingS, StageBudget
 from services.gateway.paging import PageTokens
 from services.gateway.ports import (
@@ -31,12 +34,15 @@ from services.gateway.ports import (
     RetrievalPort,
     Vectors,
 )
-from services.gateway.ranking import Ranked, rank, unranked
+from services.gateway.ranking import Ranked, personalised, rank, unranked
+from services.gateway.shoppers import Shoppers
 from services.gateway.stages import Stages
+from services.gateway.vectors import cosines, matrix
 from shared.errors import (
     DEFAULT_RETRY_AFTER_S,
     AisleError,
     FailedPreconditionError,
+    FieldViolation,
     InvalidArgumentError,
     UnavailableError,
 )
@@ -55,6 +61,24 @@ class SearchPolicy:
     encode: StageBudget
     retrieve: StageBudget
     rerank: StageBudget
+    history: StageBudget
+    personalization_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shopper:
+    """Who searches: an id, empty for one who is not known, and how much of a say their history has, 0 to 1; the
+    policy's weight for `None`."""
+
+    user_id: str = ""
+    weight: float | None = None
+
+    def problems(self) -> list[FieldViolation]:
+        """What is wrong with it."""
+        return user_problems(self.user_id) + share_problems(self.weight, "personalization_weight")
+
+
+ANYONE = Shopper()
 
 
 @dataclass(slots=True)
@@ -62,6 +86,7 @@ class _Run:
     """One search under way."""
 
     text: str
+    shopper: Shopper
     filter_: FilterPayload | None
     page: Page
     stages: Stages
@@ -79,6 +104,7 @@ class Searcher:
         encoder: QueryEncoderPort,
         retrieval: RetrievalPort,
         reranker: RerankerPort,
+        shoppers: Shoppers,
         tokens: PageTokens,
         policy: SearchPolicy,
         *,
@@ -88,27 +114,31 @@ class Searcher:
         self._encoder = encoder
         self._retrieval = retrieval
         self._reranker = reranker
+        self._shoppers = shoppers
         self._tokens = tokens
         self._policy = policy
         self._remaining_s = remaining_s
         self._clock = clock
 
-    async def search(self, query: str, page: PageRequest) -> Answer:
-        """One page of the items that answer `query`.
+    async def search(self, query: str, page: PageRequest, shopper: Shopper = ANYONE) -> Answer:
+        """One page of the items that answer `query`, ordered for `shopper`.
 
         Raises `InvalidArgumentError` with every field at fault, `VersionMismatchError`, or what the index raises.
         """
         text = query.strip()
-        wanted = page.check(self._tokens, validation.query_problems(text))
-        run = _Run(text, page.filter_, wanted, Stages(self._clock))
-        vector, encode_error = await self._encode(run)
-        found = await self._retrieve(run, vector, encode_error)
+        wanted = page.check(self._tokens, validation.query_problems(text) + shopper.problems())
+        run = _Run(text, shopper, page.filter_, wanted, Stages(self._clock))
+        (vector, encode_error), user = await asyncio.gather(self._encode(run), self._user(run))
+        found = await self._retrieve(run, vector, encode_error, with_vectors=user is not None)
         ranked, reranker = await self._rerank(run, found)
+        if user is not None:
+            ranked = self._personalise(run, found, ranked, user)
         cut = wanted.cut(ranked)
         return Answer(
             results=cut.results,
             next_page_token=cut.next_page_token,
             candidate_count=cut.candidate_count,
+            first_position=cut.first_position,
             generation=found.generation,
             versions=ModelVersions(vector.model_version if vector else "", found.model_version, reranker),
             timings=run.stages.timings(),
@@ -128,7 +158,27 @@ class Searcher:
             run.leave_out(Reason.QUERY_ENCODER_UNAVAILABLE, f"found by words alone: {error.message}")
             return None, error
 
-    async def _retrieve(self, run: _Run, vector: Vectors | None, encode_error: AisleError | None) -> Found:
+    async def _user(self, run: _Run) -> Vectors | None:
+        """The shopper's vector; `None` where they have none, or it is to have no say."""
+        if not run.shopper.user_id or not self._weight(run):
+            return None
+        try:
+            with run.stages.stage("history"):
+                left_s = self._policy.history.countdown(self._remaining_s())
+                profile = await self._shoppers.profile(run.shopper.user_id, None, left_s)
+        except InvalidArgumentError:
+            raise
+        except AisleError as error:
+            _log.debug("shopper not read", why=error.message)
+            run.leave_out(Reason.PERSONALIZATION_UNAVAILABLE, f"the same as for everybody: {error.message}")
+            return None
+        if profile is not None and profile.unread:
+            run.leave_out(Reason.PERSONALIZATION_UNAVAILABLE, f"the same as for everybody: {profile.unread}")
+        return profile.vector if profile is not None else None
+
+    async def _retrieve(
+        self, run: _Run, vector: Vectors | None, encode_error: AisleError | None, *, with_vectors: bool
+    ) -> Found:
         async def search(limit: int) -> Found:
             return await self._retrieval.search(
                 vector=vector,
@@ -136,6 +186,7 @@ class Searcher:
                 mode=Mode.HYBRID if vector else Mode.LEXICAL,
                 filter_=run.filter_,
                 limit=limit,
+                with_vectors=with_vectors,
                 timeout_s=self._policy.retrieve.timeout_s(self._remaining_s()),
             )
 
@@ -178,6 +229,21 @@ class Searcher:
             run.leave_out(Reason.RERANKER_PARTIAL, f"{unscored} of {len(first)} items were not scored")
         weight = self._policy.rerank_weights.get(reranked.kind, self._policy.default_rerank_weight)
         return rank(found.candidates, reranked.scores, weight), reranked.model_version
+
+    def _personalise(self, run: _Run, found: Found, ranked: list[Ranked], user: Vectors) -> list[Ranked]:
+        if found.vectors is None or not found.candidates:
+            return ranked
+        if found.vectors.model_version != user.model_version:
+            why = "the items' vectors are another model's than the user's"
+            run.leave_out(Reason.PERSONALIZATION_UNAVAILABLE, f"the same as for everybody: {why}")
+            return ranked
+        ids = (candidate.item_id for candidate in found.candidates)
+        likeness = dict(zip(ids, cosines(matrix(found.vectors), user), strict=True))
+        return personalised(ranked, likeness, self._weight(run))
+
+    def _weight(self, run: _Run) -> float:
+        given = run.shopper.weight
+        return self._policy.personalization_weight if given is None else given
 
 
 def _nothing_to_search_by(encode_error: AisleError) -> UnavailableError:

@@ -63,11 +63,12 @@ class SimilarFinder:
             found = await wanted.retrieve(self._neighbours(item_id, stored.vector, page), self._policy.candidate_count)
         # Before one of each group is chosen: a nearer variant that came since the first page is not of its list.
         left = filter(wanted.may_hold, found.candidates)
-        cut = wanted.cut(unranked(one_per_group(left, stored.group_id)))
+        cut = wanted.cut(unranked(one_per_group(left, [stored.group_id])))
         return Answer(
             results=cut.results,
             next_page_token=cut.next_page_token,
             candidate_count=cut.candidate_count,
+            first_position=cut.first_position,
             generation=found.generation,
             versions=ModelVersions(index=found.model_version),
             timings=stages.timings(),
@@ -89,9 +90,9 @@ class SimilarFinder:
         return search
 
 
-def one_per_group(candidates: Iterable[Candidate], own_group: str) -> list[Candidate]:
-    """The first candidate of every group but `own_group`, and every candidate without a group, in their order."""
-    seen = {own_group}
+def one_per_group(candidates: Iterable[Candidate], own_groups: Iterable[str]) -> list[Candidate]:
+    """The first candidate of every group but `own_groups`, and every candidate without a group, in their order."""
+    seen = set(own_groups)
     kept = []
     for candidate in candidates:
         if candidate.group_id:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from shared.telemetry import tracing
+
 TOTAL = "total"
 
 
@@ -26,12 +28,13 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Times what runs inside, whether it ends well or not."""
+        """Times what runs inside, whether it ends well or not; a span where the request is traced."""
         span = [self._clock(), 0.0]
         self._names.append(name)
         self._spans.append(span)
         try:
-            yield
+            with tracing.span(name):
+                yield
         finally:
             span[1] = self._clock()
 

@@ -7,13 +7,18 @@ from aisle.encoder.v1 import query_encoder_pb2, query_encoder_pb2_grpc
 
 from services.query_encoder.servicer import QueryEncoderServicer
 from services.query_encoder.settings import QueryEncoderSettings
+from services.query_encoder.users import HistoryAsText, UserModel, UserModelName, WeightedMean
 from shared.rpc.server import ServedService, main
 from shared.serving.encoder import open_encoder
 
 
 async def build(settings: QueryEncoderSettings, stack: AsyncExitStack) -> Sequence[ServedService]:
     encoder = await open_encoder(settings, stack, name="query_encoder", cache_bytes=settings.cache_bytes, latency=True)
-    servicer = QueryEncoderServicer(encoder, settings.backend)
+    users: dict[UserModelName, UserModel] = {
+        UserModelName.WEIGHTED_MEAN: WeightedMean(encoder, settings.mean_policy()),
+        UserModelName.TEXT: HistoryAsText(encoder),
+    }
+    servicer = QueryEncoderServicer(encoder, settings.backend, users, settings.user_model)
 
     async def check() -> str | None:
         health = encoder.batcher.health

@@ -10,7 +10,7 @@ from services.reranker.settings import RerankerSettings
 from shared.bundles import load_bundle
 from shared.inference import open_scorer, tune_interpreter
 from shared.rpc.server import ServedService, StartupError, main
-from shared.serving.observer import PrometheusObserver
+from shared.serving.observer import PrometheusObserver, batch_tracer
 
 
 async def build(settings: RerankerSettings, stack: AsyncExitStack) -> Sequence[ServedService]:
@@ -22,6 +22,7 @@ async def build(settings: RerankerSettings, stack: AsyncExitStack) -> Sequence[S
             backend=settings.backend,
             limits=settings.limits(),
             observer=PrometheusObserver(bundle),
+            tracer=batch_tracer(bundle, "reranker"),
             threads=settings.threads,
             spin=settings.spin,
             cache_bytes=settings.item_cache_bytes,

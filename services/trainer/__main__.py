@@ -6,8 +6,11 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol
 
-from services.trainer import default_bundle, export
+from services.trainer import default_bundle, export, sample
 from services.trainer.errors import JobError
+from services.trainer.evaluate import job as evaluate
+from services.trainer.finetune import job as finetune_encoder
+from services.trainer.prepare import job as prepare
 from shared.bundles import BundleError
 
 
@@ -19,7 +22,14 @@ class Job(Protocol):
     def main(self, arguments: argparse.Namespace) -> int: ...
 
 
-JOBS: dict[str, Job] = {"export": export, "default-bundle": default_bundle}
+JOBS: dict[str, Job] = {
+    "sample": sample,
+    "prepare": prepare,
+    "finetune-encoder": finetune_encoder,
+    "evaluate": evaluate,
+    "export": export,
+    "default-bundle": default_bundle,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

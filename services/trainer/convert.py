@@ -1,8 +1,6 @@
 """From a base model to the files of a bundle. Apart from `export`, so that reusing a bundle imports no torch."""
 
 import logging
-import shlex
-import sys
 from pathlib import Path
 
 import onnx
@@ -13,8 +11,9 @@ from services.trainer.int8 import export_int8
 from services.trainer.options import ExportOptions
 from services.trainer.parity import check_parity
 from services.trainer.probe import BiEncoderProbe, CrossEncoderProbe, Probe
+from services.trainer.record import command_line
 from services.trainer.reference import Reference
-from services.trainer.validation import ValidationSet
+from services.trainer.validation import ValidationSet, read_means
 from shared.bundles import BundleKind, Floors, Int8Report, Manifest, Metrics, Parity, Precision
 from shared.inference.backends.onnx import open_session
 from shared.inference.tokens import TextTokenizer
@@ -34,7 +33,7 @@ def convert(staged: Path, base: BaseModel, validation: ValidationSet, options: E
     manifest = Manifest(
         kind=options.kind,
         name=options.name or base.name.rsplit("/", 1)[-1],
-        base_model=base.name,
+        base_model=base.grew_from,
         architecture=architecture.model_type,
         pooling=base.pooling,
         normalize=base.normalize,
@@ -42,12 +41,21 @@ def convert(staged: Path, base: BaseModel, validation: ValidationSet, options: E
         max_query_tokens=min(options.max_query_tokens, base.max_tokens),
         max_item_tokens=min(options.max_item_tokens or base.max_tokens, base.max_tokens),
         prompts=base.prompts,
-        command=shlex.join(["python", "-m", "services.trainer", *sys.argv[1:]]),
+        item_template=base.item_template,
+        training_data=base.record.training_data if base.record else None,
+        command=command_line(),
     )
     probe = _probe(staged, manifest, validation)
     parity, int8 = _write_graphs(staged, base, spec, probe, options.floors)
-    metrics = Metrics(parity=parity, int8=int8, validation_set=validation.name)
+    metrics = Metrics(parity=parity, int8=int8, validation_set=validation.name, evaluation=_evaluation(base, options))
     return manifest.model_copy(update={"metrics": metrics})
+
+
+def _evaluation(base: BaseModel, options: ExportOptions) -> dict[str, float]:
+    """Means of the model's evaluation where there is one, of its validation while training otherwise."""
+    if options.evaluation:
+        return read_means(options.evaluation)
+    return dict(base.record.evaluation) if base.record else {}
 
 
 def _probe(staged: Path, manifest: Manifest, validation: ValidationSet) -> Probe:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from services.trainer.base import BaseModel, open_base
 from services.trainer.options import ExportOptions
-from services.trainer.validation import BUILT_IN, read_validation
+from services.trainer.validation import BUILT_IN, read_means, read_validation
 from shared.bundles import (
-    DEFAULT_TEMPLATE,
     Bundle,
     BundleError,
     BundleKind,
@@ -33,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--validation", type=Path, default=BUILT_IN, help="JSON lines of query and positive (default: built in)"
     )
+    parser.add_argument("--evaluation", type=Path, help="evaluation.json (job evaluate) whose means the bundle carries")
     parser.add_argument("--kind", type=BundleKind, choices=list(BundleKind), default=BundleKind.BI_ENCODER)
     parser.add_argument("--name", help="name in the manifest (default: the base's)")
     parser.add_argument("--max-query-tokens", type=int, default=64, metavar="N")
@@ -61,6 +61,7 @@ def main(arguments: argparse.Namespace) -> int:
             base=arguments.base,
             out=arguments.out,
             validation=arguments.validation,
+            evaluation=arguments.evaluation,
             kind=arguments.kind,
             name=arguments.name,
             max_query_tokens=arguments.max_query_tokens,
@@ -103,13 +104,15 @@ def _hash_inputs(base: BaseModel, options: ExportOptions) -> str:
         "base": {path.relative_to(base.path).as_posix(): hash_file(path).sha256 for path in base.files()},
         "code": {path.relative_to(code).as_posix(): hash_file(path).sha256 for path in sorted(sources)},
         "validation": hash_file(options.validation).sha256,
+        "evaluation": read_means(options.evaluation) if options.evaluation else {},
+        "record": base.record.model_dump(mode="json") if base.record else None,
         "options": [
             options.kind,
             options.name,
             options.max_query_tokens,
             options.max_item_tokens,
             options.floors.model_dump(),
-            DEFAULT_TEMPLATE.model_dump(),
+            base.item_template.model_dump(),
         ],
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

@@ -15,6 +15,8 @@ class ExportOptions:
     """A Hugging Face model directory, or `minilm`."""
     out: Path
     validation: Path = BUILT_IN
+    evaluation: Path | None = None
+    """`evaluation.json` of the job evaluate, whose means the bundle is to carry."""
     kind: BundleKind = BundleKind.BI_ENCODER
     name: str | None = None
     max_query_tokens: int = 64

@@ -43,3 +43,13 @@ def read_validation(path: Path = BUILT_IN) -> ValidationSet:
         raise JobError(f"{path} has {len(pairs)} pairs; ten are the least that says anything about ranking")
     name = f"{path.name} sha256:{hashlib.sha256(content).hexdigest()[:16]} ({len(pairs)} pairs)"
     return ValidationSet(name, tuple(q for q, _ in pairs), tuple(p for _, p in pairs))
+
+
+def read_means(path: Path) -> dict[str, float]:
+    """The model's means by measure, of an `evaluation.json`."""
+    try:
+        model = json.loads(path.read_text(encoding="utf-8"))["model"]
+        kinds = {name: float(model["classification"][name]) for name in ("roc_auc", "average_precision", "f1")}
+        return {**{name: float(value["mean"]) for name, value in model["measures"].items()}, **kinds}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise JobError(f"--evaluation {path}: is not an evaluation.json of the job evaluate ({error!r})") from error

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from aisle.retrieval.v1 import vector_retrieval_pb2, vector_retrieval_pb2_grpc
 
+from services.vector_retrieval.gauges import IndexGauges
 from services.vector_retrieval.servicer import VectorRetrievalServicer
 from services.vector_retrieval.settings import VectorRetrievalSettings
 from services.vector_retrieval.store import Store
@@ -17,6 +18,9 @@ async def build(settings: VectorRetrievalSettings, stack: contextlib.AsyncExitSt
     """Opens the store and serves it."""
     store = await Store.open(settings)
     stack.push_async_callback(store.close)
+    gauges = IndexGauges(store)
+    stack.push_async_callback(gauges.close)
+    gauges.start()
     servicer = VectorRetrievalServicer(store)
     return [
         ServedService(

@@ -32,6 +32,9 @@ class Capabilities:
     row_layout: RowLayout
     text_index: str
     number_index: str
+    nested_index_params: bool
+    """Whether an index's parameters are read from one field; pymilvus 3 sends each by itself, and Milvus Lite then
+    builds with its own defaults."""
     nullable: bool
     """Whether columns can be null."""
     shared: bool
@@ -52,6 +55,7 @@ def probe(version: str) -> Capabilities:
             row_layout=RowLayout.FLAT,
             text_index="INVERTED",
             number_index="INVERTED",
+            nested_index_params=True,
             nullable=_parsed(number) >= (3, 0),
             shared=False,
             ordered=False,
@@ -66,6 +70,7 @@ def probe(version: str) -> Capabilities:
         row_layout=RowLayout.NATIVE,
         text_index="INVERTED" if inverted else "Trie",
         number_index="INVERTED" if inverted else "STL_SORT",
+        nested_index_params=False,
         nullable=parsed >= (2, 5),
         shared=True,
         ordered=True,

@@ -6,21 +6,27 @@ Ties go to the better of the two ranks, then to the smaller id: the same lists g
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
 
 DEFAULT_RRF_K = 60
 """From Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet" (SIGIR 2009)."""
 MAX_RRF_K = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """An item as one half found it. `payload` is as the store returned it, not yet decoded."""
+_NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
+
+
+class Found(NamedTuple):
+    """An item as one half found it. `payload` is as the store returned it, not yet decoded.
+
+    A tuple: a search makes hundreds of them, in a third of the time that frozen dataclasses take.
+    """
 
     id: str
     score: float
     payload: str
-    columns: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] = _NO_COLUMNS
     """What else the search asked the store for."""
 
 
@@ -53,7 +59,23 @@ class Weighted:
     lexical: float
 
 
-Fusion: TypeAlias = ReciprocalRank | Weighted
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """score = dense · cosine + lexical · BM25 score, both as they are: "a linear combination of unscaled scores".
+
+    BM25 sums the evidence that each word adds, in a unit that does not depend on the query. Scaled by the query's best
+    hit, as `Weighted` does, a list in which words tell much counts no more than one in which they tell nothing.
+
+    An item that a half was not asked deep enough for counts there as the last hit does, which is the most it can be
+    worth: measured as good as asking for its score, and better than counting it as nothing (Bruch, Gai and Ingber, "An
+    Analysis of Fusion Functions for Hybrid Retrieval", TOIS 2023, on why).
+    """
+
+    dense: float
+    lexical: float
+
+
+Fusion: TypeAlias = ReciprocalRank | Weighted | Linear
 
 
 def by_vector(found: Sequence[Found]) -> list[Candidate]:
@@ -72,22 +94,30 @@ def by_words(found: Sequence[Found]) -> list[Candidate]:
     ]
 
 
-def fuse(dense: Sequence[Found], lexical: Sequence[Found], how: Fusion) -> list[Candidate]:
-    """Both lists, each of which is ordered best first, as one."""
+def fuse(dense: Sequence[Found], lexical: Sequence[Found], how: Fusion, depth: int | None = None) -> list[Candidate]:
+    """Both lists, each of which is ordered best first, as one. `depth` is how many hits each half was asked for:
+    a shorter list holds all there is; so does any, where it is `None`."""
     merged = {candidate.id: candidate for candidate in by_vector(dense)}
     for candidate in by_words(lexical):
         known = merged.setdefault(candidate.id, candidate)
         known.lexical_score = candidate.lexical_score
         known.lexical_rank = candidate.lexical_rank
-    if isinstance(how, ReciprocalRank):
-        for candidate in merged.values():
-            candidate.score = _reciprocal(candidate.dense_rank, how.k) + _reciprocal(candidate.lexical_rank, how.k)
-    else:
-        best_dense, best_lexical = _best(dense), _best(lexical)
-        for candidate in merged.values():
-            candidate.score = how.dense * _share(candidate.dense_score, best_dense) + how.lexical * _share(
-                candidate.lexical_score, best_lexical
-            )
+    match how:
+        case ReciprocalRank(k):
+            for one in merged.values():
+                one.score = _reciprocal(one.dense_rank, k) + _reciprocal(one.lexical_rank, k)
+        case Weighted():
+            best = _best(dense), _best(lexical)
+            for one in merged.values():
+                one.score = how.dense * _share(one.dense_score, best[0]) + how.lexical * _share(
+                    one.lexical_score, best[1]
+                )
+        case Linear():
+            rest = _last(dense, depth), _last(lexical, depth)
+            for one in merged.values():
+                one.score = how.dense * _known(one.dense_score, rest[0]) + how.lexical * _known(
+                    one.lexical_score, rest[1]
+                )
     return sorted(merged.values(), key=_order)
 
 
@@ -106,3 +136,12 @@ def _best(found: Sequence[Found]) -> float:
 
 def _share(score: float | None, best: float) -> float:
     return 0.0 if score is None or best <= 0 else score / best
+
+
+def _last(found: Sequence[Found], depth: int | None) -> float:
+    """What an item that is not in the list is worth at most."""
+    return found[-1].score if found and depth is not None and len(found) >= depth else 0.0
+
+
+def _known(score: float | None, otherwise: float) -> float:
+    return otherwise if score is None else score

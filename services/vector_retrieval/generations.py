@@ -11,6 +11,7 @@ swap in between cannot let vectors of two versions meet.
 import asyncio
 import hashlib
 import re
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from shared.rpc import deadline
 
 _VERSION_KEY = "aisle.model_version"
 _LAYOUT_KEY = "aisle.layout"
+_HOLD_KEY = "aisle.hold_until"
+"""Of the live collection: when writes go on, in seconds since 1970. Replicas see it, whose clocks may differ by less
+than the time that writes are held for."""
 _LAYOUT = "1"
 """Of rows (`schema`): raised when rows of an older layout cannot be read or filtered any more."""
 
@@ -85,6 +89,10 @@ class Generations:
         self._building = f"{settings.index}__building"
         self._previous = f"{settings.index}__previous"
         self._roles = Roles()
+        self.promoted: Generation | None = None
+        """What this process made live last: it saw to its own writes before."""
+        self._held_until = 0.0
+        self._held: Generation | None = None
         self._creating = asyncio.Lock()
         self._making: asyncio.Task[None] | None = None
         self._loading: dict[Generation, asyncio.Future[None]] = {}
@@ -97,6 +105,13 @@ class Generations:
     async def live(self) -> Generation | None:
         """The live generation, as last seen; asks the store where none has been seen yet."""
         return self._roles.live or await self.refresh()
+
+    async def roles_with(self, *names: str) -> Roles:
+        """What generations are for, asked anew where one of `names` is not known: another replica may have made it."""
+        known = {g.name for g in self._roles.all()}
+        if not known.issuperset(name for name in names if name) or not known:
+            await self.refresh()
+        return self._roles
 
     async def refresh(self) -> Generation | None:
         """The live generation as the store knows it now, loaded; `None` before the first write."""
@@ -121,7 +136,33 @@ class Generations:
             described = await self._connection.read("describe_collection", alias)
         except MissingCollectionError:
             return None
+        if alias == self._alias and self._settings.is_server:
+            self._held_until = float((described.get("properties") or {}).get(_HOLD_KEY, 0.0))
         return _parse(described, alias, self._alias)
+
+    def held_for(self) -> float:
+        """Seconds for which the writes of the shop are held yet, as last seen; 0 where they are not."""
+        return max(0.0, min(self._held_until - time.time(), self._settings.cut_over_hold_s))
+
+    async def hold(self) -> None:
+        """Holds the writes of all replicas for `cut_over_hold_s`, or until `release`."""
+        self._held = self._roles.live
+        await self._hold_until(time.time() + self._settings.cut_over_hold_s)
+
+    async def release(self) -> None:
+        """Ends a hold."""
+        if self._held is not None:
+            await self._hold_until(0.0)
+            self._held = None
+
+    async def _hold_until(self, until: float) -> None:
+        self._held_until = until
+        if self._held is not None and self._settings.is_server:
+            # Milvus Lite cannot alter properties, and has nobody else to tell.
+            name = self._held.collection
+            await self._connection.write(
+                "alter_collection", lambda c: c.alter_collection_properties(name, {_HOLD_KEY: f"{until:.3f}"})
+            )
 
     async def every(self) -> list[Generation]:
         """All there are, for something or not, the newest first."""
@@ -182,8 +223,9 @@ class Generations:
 
         # Not asked for: the caller's time may be up, and a write must not go where it went before.
         self._roles = Roles()
-        await self._connection.write(work)
+        await self._connection.write("swap_generation", work)
         self._roles = Roles(target, None if target == roles.building else roles.building, live)
+        self.promoted = target
 
     async def drop(self, target: Generation) -> None:
         """Deletes `target`, which must not be live."""
@@ -197,7 +239,7 @@ class Generations:
             client.drop_collection(target.collection)
 
         self._roles = Roles()
-        await self._connection.write(work)
+        await self._connection.write("drop_generation", work)
         self._loading.pop(target, None)
         self._roles = Roles(
             roles.live,
@@ -215,6 +257,7 @@ class Generations:
     ) -> None:
         collection = f"{self._alias}_{_new_name(model_version)}"
         built = hnsw or schema.HnswParams(self._settings.hnsw_m, self._settings.hnsw_ef_construction)
+        words = schema.Bm25Params(self._settings.bm25_k1, self._settings.bm25_b)
 
         def work(client: MilvusClient) -> None:
             client.create_collection(
@@ -224,7 +267,7 @@ class Generations:
                 consistency_level="Bounded",
             )
             # Not waited for: an empty index is ready at once, and the wait polls each half second.
-            client.create_index(collection, schema.index_params(built, can), sync=False)
+            client.create_index(collection, schema.index_params(built, words, can), sync=False)
             # Before it has the alias, so that nobody meets it unloaded.
             client.load_collection(collection)
             try:
@@ -234,13 +277,15 @@ class Generations:
                 with suppress(MilvusException):
                     client.drop_collection(collection)
 
-        await self._connection.write(work)
+        await self._connection.write("create_generation", work)
 
     async def _load(self, generation: Generation) -> None:
         """Loads it, which goes on when the caller's time is up, so that the next caller finds it further on."""
         loading = self._loading.get(generation)
         if loading is None or loading.done():
-            work = self._connection.write(lambda client: client.load_collection(generation.collection))
+            work = self._connection.write(
+                "load_collection", lambda client: client.load_collection(generation.collection)
+            )
             loading = self._loading[generation] = asyncio.ensure_future(work)
         await _wait(
             loading,

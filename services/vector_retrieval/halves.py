@@ -22,10 +22,14 @@ from services.vector_retrieval.lite import Gate
 from services.vector_retrieval.milvus import Connection
 from services.vector_retrieval.scan import Scanner
 from services.vector_retrieval.schema import Vectors
+from services.vector_retrieval.search_call import SearchCall
 from services.vector_retrieval.settings import VectorRetrievalSettings
 
 MAX_DEPTH = 2_000
 """Hits asked of the store at once."""
+_FILTERED = 8
+"""How much wider the walk is under a filter, where most of what it meets does not count: recall@100 among a random
+tenth of 50,000 items is 0.88 without that, 0.95 with a factor of 4, and 0.97 with 16."""
 _WIDER = 8
 _MAX_EF = 32_768
 """Milvus refuses more."""
@@ -86,17 +90,17 @@ class Halves:
             return [[] for _ in texts]
 
         async def find(positions: Sequence[int], ask: Ask) -> list[list[Found]]:
-            return await self._search(
-                ask, data=[asked[p] for p in positions], anns_field="sparse", search_params={"metric_type": "BM25"}
-            )
+            return await self._search(ask, "sparse", [asked[p] for p in positions], {"metric_type": "BM25"})
 
         found = iter(await _spread(find, len(asked), ask))
         # Milvus Lite returns BM25 scores, which are never below zero, as negative distances.
-        return [[replace(hit, score=abs(hit.score)) for hit in next(found)] if text else [] for text in analysed]
+        return [[hit._replace(score=abs(hit.score)) for hit in next(found)] if text else [] for text in analysed]
 
     async def _completely(self, vectors: Vectors, ask: Ask) -> list[list[Found]]:
         """By the index, and by other means for those of `vectors` that the index falls short on."""
         ef = max(self._settings.hnsw_ef, ask.depth)
+        if ask.expression:
+            ef = min(_FILTERED * ef, _MAX_EF)
         found = await self._nearest(vectors, ask, ef)
         short = [i for i, hits in enumerate(found) if len(hits) < ask.depth]
         if not short:
@@ -129,29 +133,24 @@ class Halves:
         )
 
     async def _nearest(self, vectors: Vectors, ask: Ask, ef: int) -> list[list[Found]]:
-        return await self._search(
-            ask,
-            # As bytes: pymilvus packs them without looking at each number.
-            data=[row.tobytes() for row in vectors],
-            anns_field="vector",
-            search_params={"metric_type": "COSINE", "params": {"ef": ef}},
-        )
+        parameters = {"metric_type": "COSINE", "params": {"ef": ef}}
+        return await self._search(ask, "vector", [row.tobytes() for row in vectors], parameters)
 
-    async def _search(self, ask: Ask, **options: Any) -> list[list[Found]]:
+    async def _search(
+        self, ask: Ask, field: str, queries: Sequence[bytes] | Sequence[str], parameters: dict[str, Any]
+    ) -> list[list[Found]]:
+        call = SearchCall(
+            collection=ask.generation.collection,
+            field=field,
+            queries=queries,
+            parameters=parameters,
+            limit=ask.depth,
+            expression=ask.expression,
+            columns=ask.columns,
+            level=ask.level,
+        )
         async with self._gate.reading():
-            result = await self._connection.read(
-                "search",
-                ask.generation.collection,
-                filter=ask.expression,
-                limit=ask.depth,
-                output_fields=list(ask.columns),
-                consistency_level=ask.level,
-                **options,
-            )
-        return [
-            [Found(hit["id"], hit["distance"], hit["entity"]["payload"], hit["entity"]) for hit in hits]
-            for hits in result
-        ]
+            return await self._connection.ask("search", call.run)
 
 
 _Find = Callable[[Sequence[int], Ask], Awaitable[list[list[Found]]]]

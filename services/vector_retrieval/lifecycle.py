@@ -15,6 +15,7 @@ from services.vector_retrieval.lite import Gate
 from services.vector_retrieval.scan import PAGE_ROWS, Scanner
 from services.vector_retrieval.writes import Writer
 from shared.errors import FailedPreconditionError, NotFoundError
+from shared.telemetry import metrics
 
 BEHIND = "GENERATION_BEHIND"
 """Reason of a refused promotion that is over once the items that are missing have been loaded."""
@@ -25,9 +26,14 @@ _RECALL_AT = 10
 _PROBE_LASTS_S = 600.0
 """What a probe found is believed for so long: a promotion that is tried again need not search again."""
 _WATCH_LASTS_S = 60.0
-"""How long the writes of this process alone tell what to look at again. Another replica's are found by a full look."""
+"""How long the writes of this process alone tell what to look at again. Another replica's show in the counts, and are
+found by a full look."""
 _MOST_HELD_FOR = 1_000
 """Items that a job encodes in a few seconds. With more missing, holding writes would not help."""
+
+_MOST_LOOKED_AT = 100_000
+"""Items looked at while writes are held: some seconds. In a larger index, what other replicas have written since the
+last look is not waited for; the sweep after the promotion brings it over."""
 
 _NOW = "Strong"
 _SOON = "Bounded"
@@ -64,12 +70,15 @@ class _Probe:
 class Lifecycle:
     """Changes which generation is for what, one change at a time."""
 
-    def __init__(self, generations: Generations, writer: Writer, scanner: Scanner, halves: Halves, gate: Gate) -> None:
+    def __init__(
+        self, generations: Generations, writer: Writer, scanner: Scanner, halves: Halves, gate: Gate, *, shared: bool
+    ) -> None:
         self._generations = generations
         self._writer = writer
         self._scanner = scanner
         self._halves = halves
         self._gate = gate
+        self._shared = shared
         self._changing = asyncio.Lock()
         self._probes: dict[str, _Probe] = {}
         self._watched_at: dict[str, float] = {}
@@ -78,6 +87,9 @@ class Lifecycle:
         """Looks at every item's id and time. Raises `NotFoundError`."""
         target, live = await self._pair(name)
         missing, extra = await self._compare(target, live, can)
+        if extra:
+            # A promotion removes them, once it has looked at all itself.
+            self._unwatch(target)
         return await self._verified(target, live, missing, len(extra), options, can)
 
     async def promote(
@@ -99,11 +111,11 @@ class Lifecycle:
     async def _swap(self, target: Generation, live: Generation, *, check: bool) -> None:
         async with self._writer.paused():
             if check:
-                self._refuse_if_behind(target, await self._still_missing(target, live))
+                await self._refuse_if_behind(target, await self._still_missing(target, live))
             async with self._gate.writing():
                 await self._generations.swap(target)
         self._forget(target)
-        self._writer.release()
+        await self._generations.release()
 
     async def rollback(self, can: Capabilities, *, force: bool) -> Generation:
         """Makes the previous generation live, as `promote` does."""
@@ -128,7 +140,7 @@ class Lifecycle:
     async def _drop(self, target: Generation) -> None:
         async with self._writer.paused(), self._gate.writing():
             await self._generations.drop(target)
-        self._writer.release()
+        await self._generations.release()
 
     async def settle(self, *generations: Generation) -> None:
         """Waits until the store shows all that was written to them, so that what follows need not wait."""
@@ -184,7 +196,7 @@ class Lifecycle:
             missing, extra = await self._compare(target, live, can)
             for start in range(0, len(extra), PAGE_ROWS):
                 await self._writer.remove(extra[start : start + PAGE_ROWS], target)
-        self._refuse_if_behind(target, missing)
+        await self._refuse_if_behind(target, missing)
         seen = await self._verified(target, live, missing, 0, options, can)
         if seen.problems:
             raise FailedPreconditionError(
@@ -193,18 +205,27 @@ class Lifecycle:
         return seen
 
     async def _still_missing(self, target: Generation, live: Generation) -> int:
-        """Of the ids that have been touched, those whose items are missing now."""
+        """How many items are missing now: of the ids touched here, or else by the count."""
         unsure = self.suspects(target)
         if unsure is None:
             raise FailedPreconditionError("too much was written meanwhile: verify the generation again", reason=BEHIND)
         stored = await self._scanner.rows(live, unsure, ["updated_at"], _NOW)
-        return len(await self.lacking_of(target, {i: row["updated_at"] for i, row in stored.items()}, _NOW))
+        missing = await self.lacking_of(target, {i: row["updated_at"] for i, row in stored.items()}, _NOW)
+        if missing or not self._shared:
+            return len(missing)
+        # What another replica writes is forgotten by the generation being built, so it shows as a count too low.
+        live_items, items = await asyncio.gather(*(self._scanner.count(g, "", _NOW) for g in (live, target)))
+        if items >= live_items or live_items > _MOST_LOOKED_AT:
+            return 0
+        # Which they are, only a look at all of them tells.
+        self._unwatch(target)
+        return live_items - items
 
-    def _refuse_if_behind(self, target: Generation, missing: int) -> None:
+    async def _refuse_if_behind(self, target: Generation, missing: int) -> None:
         if not missing:
             return
         if missing <= _MOST_HELD_FOR:
-            self._writer.hold()
+            await self._generations.hold()
         raise FailedPreconditionError(
             f"generation {target.name} lacks {missing:,} items of the live one: list and load them", reason=BEHIND
         )
@@ -222,6 +243,7 @@ class Lifecycle:
         probe = self._probes.get(target.name)
         if probe is None or time.monotonic() - probe.at > _PROBE_LASTS_S or probe.sampled < min(options.sample, items):
             probe = self._probes[target.name] = await self._probe(target, options.sample, can)
+            metrics.GENERATION_RECALL.labels(target.name).set(probe.recall)
         problems = []
         if missing:
             problems.append(f"{missing:,} items are missing")
@@ -255,7 +277,10 @@ class Lifecycle:
         wanted = sum(len(hits) for hits in nearest)
         return _Probe(found / wanted if wanted else 1.0, len(stored), time.monotonic())
 
-    def _forget(self, target: Generation) -> None:
+    def _unwatch(self, target: Generation) -> None:
         self._writer.unwatch(target)
         self._watched_at.pop(target.name, None)
+
+    def _forget(self, target: Generation) -> None:
+        self._unwatch(target)
         self._probes.pop(target.name, None)

@@ -8,7 +8,7 @@ asynchronous client also cannot create an index on Milvus Lite, which has no All
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from pymilvus import AsyncMilvusClient, MilvusClient, MilvusException
 from services.vector_retrieval.settings import VectorRetrievalSettings
 from shared.errors import DeadlineError, InternalError, OverloadedError, UnavailableError
 from shared.rpc import deadline
+from shared.telemetry import metrics, tracing
 
 _log = structlog.get_logger()
 
@@ -29,7 +30,11 @@ _NOT_FOUND = (100, 4)
 _RATE_LIMITED = ((8, 9), (49,))
 _OUR_MISTAKE = ((1100, 6), (5, 6))
 
-_WRITE_THREADS = 4
+_TLS_SIGNS = ("handshake failed", "verification check failed")
+"""In what gRPC says of a connection: a certificate of another authority, or name, or none."""
+
+WRITE_THREADS = 4
+"""Writes at a time, of one process."""
 
 Result = TypeVar("Result")
 
@@ -63,28 +68,35 @@ class Connection:
         self._reader: AsyncMilvusClient | None = None
         self._connecting = asyncio.Lock()
         self._writer: MilvusClient | None = None
-        self._threads = ThreadPoolExecutor(_WRITE_THREADS, thread_name_prefix="milvus-write")
+        self._threads = ThreadPoolExecutor(WRITE_THREADS, thread_name_prefix="milvus-write")
 
     async def read(self, method: str, *arguments: Any, cap_s: float | None = None, **options: Any) -> Any:
-        """What `AsyncMilvusClient.<method>` returns.
+        """What `AsyncMilvusClient.<method>` returns; takes as long as `ask`, and raises as it does."""
+        return await self.ask(
+            method, lambda client: getattr(client, method)(*arguments, retry_times=0, **options), cap_s=cap_s
+        )
+
+    async def ask(
+        self, operation: str, work: Callable[[AsyncMilvusClient], Awaitable[Result]], *, cap_s: float | None = None
+    ) -> Result:
+        """What `work` returns; it is timed as `operation`.
 
         Takes at most `cap_s` seconds (default `search_timeout_s`), and no longer than the caller's deadline. Raises
         `MissingCollectionError`, `UnavailableError`, `DeadlineError`, `OverloadedError` or `InternalError`.
         """
         timeout_s = deadline.timeout_s(cap_s or self._settings.search_timeout_s)
-        with _aisle_errors():
+        with _aisle_errors(), _watched(operation):
             async with asyncio.timeout(timeout_s):
-                client = await self._connected()
-                return await getattr(client, method)(*arguments, retry_times=0, **options)
+                return await work(await self._connected())
 
-    async def write(self, work: Callable[[MilvusClient], Result]) -> Result:
-        """What `work` returns, run on a thread of its own.
+    async def write(self, operation: str, work: Callable[[MilvusClient], Result]) -> Result:
+        """What `work` returns, run on a thread of its own and timed as `operation`.
 
         Raises as `read` does. Work that has begun goes on to its end whoever waits, so that no write overlaps
         another which was thought to be over.
         """
         loop = asyncio.get_running_loop()
-        with _aisle_errors():
+        with _aisle_errors(), _watched(operation):
             return await loop.run_in_executor(self._threads, self._run, work)
 
     async def close(self) -> None:
@@ -125,6 +137,13 @@ def _tls(settings: VectorRetrievalSettings) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
+def _watched(operation: str) -> Iterator[None]:
+    span = tracing.span(f"milvus {operation}", {"db.system.name": _NAME, "db.operation.name": operation})
+    with span, metrics.STORE_SECONDS.labels(operation).time():
+        yield
+
+
+@contextlib.contextmanager
 def _aisle_errors() -> Iterator[None]:
     try:
         yield
@@ -136,8 +155,7 @@ def _aisle_errors() -> Iterator[None]:
     except MilvusException as error:
         raise _translated(error) from error
     except grpc.RpcError as error:
-        _log.debug("milvus call failed", code=str(error.code()))
-        raise UnavailableError(_NAME) from error
+        raise _unreached(error) from error
 
 
 def _translated(error: MilvusException) -> Exception:
@@ -148,7 +166,29 @@ def _translated(error: MilvusException) -> Exception:
         return OverloadedError("the store refuses more writes for now", reason="STORE_RATE_LIMIT")
     if code in _OUR_MISTAKE[0] or old in _OUR_MISTAKE[1]:
         # Callers' arguments were checked before, so this is a bug of ours.
-        _log.error("milvus refused a request", code=str(code), why=str(error.message)[:500])
+        _log.error("milvus refused a request", code=str(code))
+        # May quote what was stored or asked for.
+        _log.debug("milvus refused a request", why=str(error.message)[:500])
         return InternalError("the store refused the request; see the log of vector_retrieval")
+    # pymilvus reports any failure to connect alike; what was told is behind it.
+    if isinstance(error.__cause__, grpc.RpcError):
+        return _unreached(error.__cause__)
     _log.debug("milvus call failed", code=str(code), why=str(error.message)[:200])
+    return UnavailableError(_NAME)
+
+
+def _unreached(error: grpc.RpcError) -> UnavailableError:
+    """With the settings to look at, where the store or the connection says what it is about."""
+    code, details = error.code(), str(error.details())
+    _log.debug("milvus call failed", code=str(code))
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return UnavailableError(
+            _NAME, "the store refuses the credentials: check the settings user and password, or token"
+        )
+    if code is grpc.StatusCode.PERMISSION_DENIED:
+        return UnavailableError(_NAME, "the store does not let its user do this: check the setting user, or its rights")
+    if any(sign in details for sign in _TLS_SIGNS):
+        return UnavailableError(
+            _NAME, "the store's TLS does not fit: check the settings uri, tls_ca_file and tls_server_name"
+        )
     return UnavailableError(_NAME)

@@ -5,7 +5,7 @@ and write.
     load       items the new generation lacks: listed, encoded at BULK priority, loaded, until there are none
     verify     recall, by searching both ways
     promote    with writes held for a moment, should some come in between each time
-    sweep      items that other replicas wrote to the old generation before they heard of the new one
+    sweep      items that other replicas were writing to the old generation at that moment
 
 Nothing is kept between runs: what is missing tells where to go on. What is in memory is a few batches of items.
 
@@ -68,8 +68,8 @@ class ReindexSettings(BaseSettings):
     sweep_s: float = Field(
         3.0,
         ge=0,
-        description="Seconds after the promotion at which late writes are looked for: longer than replicas of "
-        "vector_retrieval take to hear of it (their health_interval_s).",
+        description="Seconds after the promotion at which late writes are looked for: longer than a write takes that "
+        "another replica of vector_retrieval had begun before.",
     )
     force: bool = Field(False, description="Promote although some items cannot be encoded or stored.")
 

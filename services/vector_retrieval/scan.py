@@ -52,6 +52,12 @@ class Scanner:
             found = await self._query(generation, expressions.ids_in(ids), columns, level) if ids else []
         return sorted(found, key=lambda row: str(row["id"]))
 
+    async def some(
+        self, generation: Generation, expression: str, columns: Sequence[str], level: str, rows: int
+    ) -> list[Stored]:
+        """`rows` of the rows that meet `expression`, or all if there are fewer: which ones, the store decides."""
+        return await self._query(generation, expression, columns, level, limit=rows)
+
     async def count(self, generation: Generation, expression: str, level: str) -> int:
         """How many rows meet `expression`."""
         async with self._gate.reading():

@@ -122,21 +122,38 @@ class HnswParams:
     ef_construction: int
 
 
-def index_params(hnsw: HnswParams, can: Capabilities) -> IndexParams:
+@dataclass(frozen=True, slots=True)
+class Bm25Params:
+    """How words are weighed."""
+
+    k1: float
+    b: float
+
+
+def index_params(hnsw: HnswParams, bm25: Bm25Params, can: Capabilities) -> IndexParams:
     """The indexes of a generation."""
     params = IndexParams()
     params.add_index(
         "vector",
         index_type="HNSW",
         metric_type="COSINE",
-        params={"M": hnsw.m, "efConstruction": hnsw.ef_construction},
+        params=_built_with({"M": hnsw.m, "efConstruction": hnsw.ef_construction}, can),
     )
     if can.lexical:
-        params.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
+        params.add_index(
+            "sparse",
+            index_type="SPARSE_INVERTED_INDEX",
+            metric_type="BM25",
+            params=_built_with({"bm25_k1": bm25.k1, "bm25_b": bm25.b}, can),
+        )
     for name in ("brand", "category", "group_id"):
         params.add_index(name, index_type=can.text_index)
     params.add_index("price", index_type=can.number_index)
     return params
+
+
+def _built_with(params: dict[str, float], can: Capabilities) -> dict[str, Any]:
+    return {"params": params} if can.nested_index_params else params
 
 
 def category_prefix(path: Sequence[str]) -> str:

@@ -4,6 +4,8 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from services.vector_retrieval import expressions
 from services.vector_retrieval import facets as counting
 from services.vector_retrieval.capabilities import Capabilities
@@ -67,6 +69,7 @@ class Query:
     facets: Sequence[counting.Facet] = ()
     facet_depth: int = DEFAULT_FACET_DEPTH
     """Candidates that facets count at least, as far as there are so many."""
+    with_vectors: bool = False
 
     @property
     def size(self) -> int:
@@ -89,6 +92,8 @@ class Answer:
     degraded: tuple[str, ...] = ()
     facets: list[list[counting.Counts]] = field(default_factory=list)
     """Of each query, the counts of each facet asked for."""
+    vectors: list[Vectors] = field(default_factory=list)
+    """Of each query, one row a candidate, where they were asked for."""
 
 
 class Searcher:
@@ -125,18 +130,20 @@ class Searcher:
         )
         if vectors is not None and texts is not None:
             dense, words = await together(self._halves.by_vector(vectors, ask), self._halves.by_words(texts, ask))
-            candidates = [fuse(d, w, query.fusion) for d, w in zip(dense, words, strict=True)]
+            candidates = [fuse(d, w, query.fusion, ask.depth) for d, w in zip(dense, words, strict=True)]
         elif vectors is not None:
             candidates = [by_vector(found) for found in await self._halves.by_vector(vectors, ask)]
         else:
             candidates = [by_words(found) for found in await self._halves.by_words(texts or (), ask)]
         kept = [_kept(found, query) for found in candidates]
+        listed = [found[query.offset :][: query.limit] for found in kept]
         return Answer(
-            [found[query.offset :][: query.limit] for found in kept],
+            listed,
             generation.name,
             generation.model_version,
             degraded,
             [_counted(found[: ask.depth], query.facets) for found in kept],
+            [_vectors(found, generation.dimensions) for found in listed] if query.with_vectors else [],
         )
 
     def _depth(self, query: Query, *, hybrid: bool) -> int:
@@ -147,7 +154,7 @@ class Searcher:
 
 
 def _columns(query: Query) -> list[str]:
-    wanted = ["payload", *(["group_id"] if query.one_per_group else ())]
+    wanted = ["payload", *(["group_id"] if query.one_per_group else ()), *(["vector"] if query.with_vectors else ())]
     for facet in query.facets:
         wanted.extend(counting.COLUMNS[facet.field])
     return list(dict.fromkeys(wanted))
@@ -163,6 +170,10 @@ def _kept(candidates: Sequence[Candidate], query: Query) -> list[Candidate]:
     for candidate in kept:
         first.setdefault(grouping_key(candidate.id, candidate.columns), candidate)
     return list(first.values())
+
+
+def _vectors(candidates: Sequence[Candidate], dimensions: int) -> Vectors:
+    return np.array([c.columns["vector"] for c in candidates], dtype=np.float32).reshape(-1, dimensions)
 
 
 def _counted(candidates: Sequence[Candidate], wanted: Sequence[counting.Facet]) -> list[counting.Counts]:

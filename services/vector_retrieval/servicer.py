@@ -8,7 +8,7 @@ from aisle.catalog.v1 import item_pb2
 from aisle.retrieval.v1 import vector_retrieval_pb2 as pb
 from aisle.retrieval.v1 import vector_retrieval_pb2_grpc
 
-from services.vector_retrieval import wire, wire_generations
+from services.vector_retrieval import wire, wire_browse, wire_generations
 from services.vector_retrieval.search import Consistency
 from services.vector_retrieval.store import Store
 from shared.rpc import embeddings
@@ -61,6 +61,10 @@ class VectorRetrievalServicer(vector_retrieval_pb2_grpc.VectorRetrievalServicer)
         """Finds the best candidates for each query of the batch."""
         query = wire.query_from_proto(request)
         return wire.answer_to_proto(await self._store.search(query), query.facets)
+
+    async def BrowseItems(self, request: pb.BrowseItemsRequest, context: Any) -> pb.BrowseItemsResponse:
+        """Items that meet a filter, the most popular first."""
+        return wire_browse.browsed_to_proto(await self._store.browse(wire_browse.browse_from_proto(request)))
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Any) -> pb.GetStatusResponse:
         """What the index holds and what its store can do."""

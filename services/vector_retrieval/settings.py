@@ -52,11 +52,12 @@ class VectorRetrievalSettings(ServiceSettings):
     )
 
     hnsw_m: int = Field(
-        16,
+        32,
         ge=4,
         le=64,
-        description="HNSW links a node. 16 reaches recall@100 of 0.98 on 384-d sentence embeddings; 32 costs twice the "
-        "memory for links and pays off from about 768 dimensions.",
+        description="HNSW links a node; for new generations. Under a filter the walk needs them: recall@100 among a "
+        "random tenth of 50,000 384-d embeddings is 0.91, 0.95 and 0.97 with 16, 32 and 48. 32 costs a twelfth more "
+        "memory than 16; 48 takes twice as long to build as 32.",
     )
     hnsw_ef_construction: int = Field(
         200,
@@ -66,10 +67,28 @@ class VectorRetrievalSettings(ServiceSettings):
         "building slows in proportion.",
     )
     hnsw_ef: int = Field(
-        128,
+        256,
         ge=16,
         le=4096,
-        description="Candidates looked at in a search, raised to the number of hits asked for where that is more.",
+        description="Candidates looked at in a search without a filter, raised to the number of hits asked for where "
+        "that is more; under a filter eight times as many. recall@100 over 50,000 384-d embeddings is 0.970 with 128 "
+        "and 0.990 with 256, which takes 0.3 ms more.",
+    )
+    bm25_k1: float = Field(
+        0.2,
+        gt=0,
+        le=3,
+        description="How much more a word counts that an item repeats; for new generations. Repeating one says "
+        "little of a product. NDCG@10 at 1.5 (Milvus Lite's own) / 0.6 / 0.2: Home Depot's train queries 0.375, 0.388, "
+        "0.392 by words alone and 0.392, 0.402, 0.408 with vectors; Icecat's judged items with vectors 0.903, 0.920, "
+        "0.928.",
+    )
+    bm25_b: float = Field(
+        0.75,
+        ge=0,
+        le=1,
+        description="How much the words of a long item count less; for new generations. The usual value; 0.4 measured "
+        "the same.",
     )
     fusion_depth: int = Field(
         100,
@@ -77,6 +96,13 @@ class VectorRetrievalSettings(ServiceSettings):
         le=1000,
         description="Hits each half of a hybrid search contributes at least, so that a short answer is fused "
         "from more than its own length.",
+    )
+
+    deletes_kept_days: float = Field(
+        7.0,
+        gt=0,
+        description="Days for which it is known that an item was deleted, so that an upsert with an older updated_at "
+        "does not bring it back: longer than a change of the catalogue is on its way. About 100 bytes a delete.",
     )
 
     cut_over_hold_s: Seconds = Field(

@@ -11,10 +11,12 @@ import structlog
 from pymilvus import MilvusClient
 
 from services.vector_retrieval import expressions, schema
+from services.vector_retrieval.browse import Browse, Browsed, most_popular
 from services.vector_retrieval.capabilities import Capabilities, probe
 from services.vector_retrieval.generations import Generation, Generations, Roles
 from services.vector_retrieval.halves import Halves
 from services.vector_retrieval.lifecycle import Lifecycle
+from services.vector_retrieval.listing import Lister, Page
 from services.vector_retrieval.lite import EmbeddedServer, Flusher, Gate, OpenGate
 from services.vector_retrieval.milvus import Connection, MissingCollectionError
 from services.vector_retrieval.scan import Scanner
@@ -32,9 +34,6 @@ from shared.errors import (
 )
 
 _log = structlog.get_logger()
-
-_MOST_PAGES = 20
-"""Looked through for one page of what another generation lacks: a call ends in time though little is missing."""
 
 _SESSION_S = 10.0
 """How long after a write of this process a session read is strong: beyond what a bounded read may lag (5 s)."""
@@ -60,20 +59,6 @@ class Status:
     capabilities: Capabilities
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Items in the order of their ids, and the id after which the next page begins: empty after the last."""
-
-    payloads: list[bytes] = field(default_factory=list)
-    after: str = ""
-    looked_at: int = 0
-
-    @classmethod
-    def of(cls, rows: Sequence[Mapping[str, Any]], after: str, looked_at: int) -> "Page":
-        """A page of rows that have a payload."""
-        return cls([schema.payload_of(row["payload"]) for row in rows], after, looked_at)
-
-
 class Store:
     """The index at `settings.uri`."""
 
@@ -87,7 +72,10 @@ class Store:
         halves = Halves(self._connection, self._gate, self._scanner, settings)
         self._searcher = Searcher(halves, settings)
         self._writer = Writer(self._connection, self._gate, self._generations, settings)
-        self.lifecycle = Lifecycle(self._generations, self._writer, self._scanner, halves, self._gate)
+        self.lifecycle = Lifecycle(
+            self._generations, self._writer, self._scanner, halves, self._gate, shared=settings.is_server
+        )
+        self._lister = Lister(self._scanner, self._generations, self.lifecycle)
         self._can: Capabilities | None = None
         self._flusher: Flusher | None = None
         if embedded is not None:
@@ -167,13 +155,20 @@ class Store:
         refused, latest = _latest(rows)
         if not latest:
             return refused
+        await self._hear_of_changes()
         await self._writer.unheld()
         can = await self.capabilities()
         dimensions = next(iter(latest.values())).vector.shape[0]
 
         async def into(generation: Generation) -> int:
             _check_made_by(generation, model_version, dimensions)
-            return await self._writer.upsert(latest, generation, can)
+            count = await self._writer.upsert(latest, generation, can)
+            await self._hear_of_changes()
+            live = self._generations.roles.live
+            if live not in {None, generation, self._generations.promoted}:
+                # Swapped meanwhile by another replica: what was written is not where it is looked for.
+                raise VersionMismatchError(model_version, live.model_version if live else "")
+            return count
 
         written = await self._on_live(into, lambda: self._generations.ensure(model_version, dimensions, can))
         if self._flusher is not None:
@@ -190,7 +185,7 @@ class Store:
         if not latest:
             return refused, 0
         can = await self.capabilities()
-        roles = await self._roles_with(name)
+        roles = await self._generations.roles_with(name)
         target = roles.named(name)
         _check_made_by(target, model_version, next(iter(latest.values())).vector.shape[0])
         source = roles.previous if target == roles.live else roles.live
@@ -204,53 +199,12 @@ class Store:
 
     async def delete(self, ids: Sequence[str]) -> int:
         """Removes the items that are there, and returns how many were."""
+        await self._hear_of_changes()
         return await self._on_live(lambda live: self._writer.delete(ids, live), self._generations.live) or 0
 
     async def list_items(self, name: str, missing_from: str, size: int, after: str) -> Page:
-        """Up to `size` items of the generation `name` (empty: the live one) that follow `after`; those only that
-        `missing_from`, if not empty, lacks. Raises `NotFoundError`."""
-        can = await self.capabilities()
-        roles = await self._roles_with(name, missing_from)
-        source = roles.named(name) if name else roles.live
-        if source is None:
-            return Page()
-        target = roles.named(missing_from) if missing_from else None
-        suspects = self.lifecycle.suspects(target) if target is not None and source == roles.live else None
-        if not after and suspects is None:
-            # The pages never wait after that: what is written since is found by the next look.
-            await self.lifecycle.settle(*(g for g in (source, target) if g is not None))
-        if target is None:
-            rows = await self._scanner.page(source, can, "", ["payload"], Consistency.BOUNDED, after, size)
-            return Page.of(rows, rows[-1]["id"] if len(rows) == size else "", len(rows))
-        return await self._lacking(source, target, can, size, after, suspects)
-
-    async def _lacking(
-        self,
-        source: Generation,
-        target: Generation,
-        can: Capabilities,
-        size: int,
-        after: str,
-        suspects: Sequence[str] | None,
-    ) -> Page:
-        """Looks at all items of `source`, or at `suspects` alone where it is known that no others can be lacking."""
-        level, looked_at, rows = Consistency.BOUNDED, 0, list[Mapping[str, Any]]()
-        for _ in range(_MOST_PAGES):
-            if suspects is None:
-                looked = await self._scanner.page(source, can, "", ["updated_at"], level, after, size)
-                after = looked[-1]["id"] if len(looked) == size else ""
-            else:
-                ids = [i for i in suspects if i > after][:size]
-                looked = list((await self._scanner.rows(source, ids, ["updated_at"], Consistency.STRONG)).values())
-                after = ids[-1] if len(ids) == size else ""
-            looked_at += len(looked)
-            times = {row["id"]: row["updated_at"] for row in looked}
-            lacking = await self.lifecycle.lacking_of(target, times, level)
-            found = await self._scanner.rows(source, lacking, ["payload"], level)
-            rows = [found[i] for i in sorted(found)]
-            if rows or not after:
-                break
-        return Page.of(rows, after, looked_at)
+        """See `Lister.page`."""
+        return await self._lister.page(name, missing_from, size, after, await self.capabilities())
 
     async def get(
         self, ids: Sequence[str], *, vectors: bool = False, consistency: Consistency = Consistency.SESSION
@@ -295,6 +249,16 @@ class Store:
         found = await self._on_live(within, find)
         return found or Answer([[] for _ in range(query.size)])
 
+    async def browse(self, asked: Browse) -> Browsed:
+        """Items by a filter alone, the most popular first, as of a few moments ago; none before the first write."""
+        can = await self.capabilities()
+
+        async def out_of(generation: Generation) -> Browsed:
+            level = self._level(Consistency.BOUNDED)
+            return await most_popular(self._scanner, generation, can, asked, level)
+
+        return await self._on_live(out_of, self._generations.live) or Browsed()
+
     async def _on_live(
         self, work: Callable[[Generation], Awaitable[Result]], find: Callable[[], Awaitable[Generation | None]]
     ) -> Result | None:
@@ -320,6 +284,12 @@ class Store:
         except MissingCollectionError:
             raise UnavailableError("milvus", "the index is being replaced; retry shortly") from None
 
+    async def _hear_of_changes(self) -> None:
+        """Before a write, and after it: another replica may have built or promoted a generation, or hold writes. Takes
+        a millisecond or two, of the many that a write takes."""
+        if self._settings.is_server:
+            await self._generations.refresh()
+
     def _level(self, consistency: Consistency) -> str:
         if consistency is not Consistency.SESSION:
             return consistency
@@ -343,19 +313,13 @@ class Store:
             for g in await self._generations.every()
         ], roles
 
-    async def _roles_with(self, *names: str) -> Roles:
-        """What generations are for, asked anew where one of `names` is not known: another replica may have made it."""
-        known = {g.name for g in self._generations.roles.all()}
-        if not known.issuperset(name for name in names if name) or not known:
-            await self._generations.refresh()
-        return self._generations.roles
-
     async def flush(self) -> None:
         """Moves new rows into indexed segments. Durable they were before; this makes searching them fast."""
         await self._generations.live()
         for generation in self._generations.roles.all():
             async with self._gate.writing():
-                await self._connection.write(partial(_flush, generation.collection))
+                await self._connection.write("flush", partial(_flush, generation.collection))
+        await self._writer.flush_deletes()
 
 
 def _flush(collection: str, client: MilvusClient) -> None:

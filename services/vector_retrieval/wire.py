@@ -13,6 +13,7 @@ from services.vector_retrieval import filters, fusion, wire_facets
 from services.vector_retrieval.capabilities import Capabilities
 from services.vector_retrieval.facets import Facet
 from services.vector_retrieval.filters import Filter
+from services.vector_retrieval.fusion import Candidate
 from services.vector_retrieval.schema import Row, Vectors, payload_of
 from services.vector_retrieval.search import DEFAULT_FACET_DEPTH, Answer, Consistency, Mode, Query
 from services.vector_retrieval.store import Status
@@ -139,10 +140,7 @@ def query_from_proto(request: pb.SearchRequest) -> Query:
         found.append(FieldViolation("texts", "must be given for this mode"))
     if vectors is not None and not (vectors != 0).any(axis=1).all():
         found.append(FieldViolation("embeddings.data", "a row is all zeros: it has no direction to compare"))
-    condition = None
-    if request.HasField("filter"):
-        condition = filter_from_proto(request.filter)
-        found.extend(filters.violations(condition))
+    condition = filter_of(request, found)
     fused = _fusion_from_proto(request.fusion, found)
     wanted = wire_facets.facets_from_proto(request, found)
     if found or mode is None:
@@ -163,7 +161,27 @@ def query_from_proto(request: pb.SearchRequest) -> Query:
         one_per_group=request.one_per_group,
         facets=wanted,
         facet_depth=request.facet_depth or DEFAULT_FACET_DEPTH,
+        with_vectors=request.include_embeddings,
     )
+
+
+def filter_of(request: pb.SearchRequest | pb.BrowseItemsRequest, found: list[FieldViolation]) -> Filter | None:
+    """The request's filter, if it has one; what is wrong with it is added to `found`."""
+    if not request.HasField("filter"):
+        return None
+    condition = filter_from_proto(request.filter)
+    found.extend(filters.violations(condition))
+    return condition
+
+
+def limit_violations(limit: int, exclude_ids: Sequence[str]) -> list[FieldViolation]:
+    """What is wrong with how many items are asked for, and without which."""
+    found = []
+    if not 1 <= limit <= MAX_LIMIT:
+        found.append(FieldViolation("limit", f"must be between 1 and {MAX_LIMIT:,}"))
+    if len(exclude_ids) > MAX_EXCLUDED:
+        found.append(FieldViolation("exclude_ids", f"must have at most {MAX_EXCLUDED:,} entries"))
+    return found
 
 
 def _size_violations(
@@ -178,30 +196,33 @@ def _size_violations(
         found.append(FieldViolation("texts", f"must have 1 to {MAX_QUERIES} entries"))
     if vectors is not None and texts is not None and len(vectors) != len(texts):
         found.append(FieldViolation("texts", f"has {len(texts)} entries for {len(vectors)} embeddings"))
-    if not 1 <= request.limit <= MAX_LIMIT:
-        found.append(FieldViolation("limit", f"must be between 1 and {MAX_LIMIT:,}"))
+    found.extend(limit_violations(request.limit, request.exclude_ids))
     if request.offset > MAX_OFFSET:
         found.append(FieldViolation("offset", f"must be at most {MAX_OFFSET:,}"))
     if request.HasField("min_score") and not isfinite(request.min_score):
         found.append(FieldViolation("min_score", "must be a finite number"))
-    if len(request.exclude_ids) > MAX_EXCLUDED:
-        found.append(FieldViolation("exclude_ids", f"must have at most {MAX_EXCLUDED:,} entries"))
     return found
 
 
 def _fusion_from_proto(request: pb.Fusion, found: list[FieldViolation]) -> fusion.Fusion:
-    if request.WhichOneof("method") == "weighted":
-        weighted = request.weighted
-        for name, weight in (("dense", weighted.dense), ("lexical", weighted.lexical)):
-            if not 0 <= weight <= 1:
-                found.append(FieldViolation(f"fusion.weighted.{name}", "must be between 0 and 1"))
-        if not (weighted.dense or weighted.lexical):
-            found.append(FieldViolation("fusion.weighted", "must give one half a weight"))
-        return fusion.Weighted(weighted.dense, weighted.lexical)
+    match request.WhichOneof("method"):
+        case "weighted":
+            return fusion.Weighted(*_weights_from_proto(request.weighted, "fusion.weighted", found))
+        case "linear":
+            return fusion.Linear(*_weights_from_proto(request.linear, "fusion.linear", found))
     k = request.reciprocal_rank.k
     if k > fusion.MAX_RRF_K:
         found.append(FieldViolation("fusion.reciprocal_rank.k", f"must be between 1 and {fusion.MAX_RRF_K:,}"))
     return fusion.ReciprocalRank(k or fusion.DEFAULT_RRF_K)
+
+
+def _weights_from_proto(request: pb.Weighted | pb.Linear, at: str, found: list[FieldViolation]) -> tuple[float, float]:
+    for name, weight in (("dense", request.dense), ("lexical", request.lexical)):
+        if not 0 <= weight <= 1:
+            found.append(FieldViolation(f"{at}.{name}", "must be between 0 and 1"))
+    if not (request.dense or request.lexical):
+        found.append(FieldViolation(at, "must give one half a weight"))
+    return request.dense, request.lexical
 
 
 def filter_from_proto(request: filter_pb2.Filter, at: str = "filter", depth: int = 1) -> Filter:
@@ -268,17 +289,21 @@ def answer_to_proto(answer: Answer, asked: Sequence[Facet] = ()) -> pb.SearchRes
         listed = response.candidates.add()
         hits = listed.hits
         for candidate in candidates:
-            hit = hits.add(
-                score=candidate.score,
-                dense_score=candidate.dense_score,
-                dense_rank=candidate.dense_rank,
-                lexical_score=candidate.lexical_score,
-                lexical_rank=candidate.lexical_rank,
-            )
-            hit.item.ParseFromString(payload_of(candidate.payload))
+            _hit_to_proto(candidate, hits.add())
+        if answer.vectors:
+            listed.embeddings.CopyFrom(embeddings.pack(answer.vectors[index], answer.model_version))
         if asked:
             listed.facets.extend(wire_facets.facets_to_proto(asked, answer.facets[index] if answer.facets else None))
     return response
+
+
+def _hit_to_proto(candidate: Candidate, hit: pb.Hit) -> None:
+    hit.score = candidate.score
+    if candidate.dense_rank is not None and candidate.dense_score is not None:
+        hit.dense_rank, hit.dense_score = candidate.dense_rank, candidate.dense_score
+    if candidate.lexical_rank is not None and candidate.lexical_score is not None:
+        hit.lexical_rank, hit.lexical_score = candidate.lexical_rank, candidate.lexical_score
+    hit.item.MergeFromString(payload_of(candidate.payload))
 
 
 def status_to_proto(status: Status) -> pb.GetStatusResponse:

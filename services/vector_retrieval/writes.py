@@ -2,7 +2,7 @@
 
     a shop's upsert   forgotten by the generation being built, written to the live one, copied to the previous one
                       where that has the item, with the vector it has there
-    a delete          in all of them
+    a delete          in all of them, and remembered (`tombstones`), so that an older upsert which comes later is none
     a load            to one generation, and only of items that are still what they were when they were listed
 
 So what the generation being built lacks is what is still to be encoded: nothing else records it, and nothing that
@@ -13,7 +13,9 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,15 +25,21 @@ from services.vector_retrieval import expressions, schema
 from services.vector_retrieval.capabilities import Capabilities
 from services.vector_retrieval.generations import Generation, Generations
 from services.vector_retrieval.lite import Gate
-from services.vector_retrieval.milvus import Connection
+from services.vector_retrieval.milvus import WRITE_THREADS, Connection
 from services.vector_retrieval.schema import Row
 from services.vector_retrieval.settings import VectorRetrievalSettings
+from services.vector_retrieval.tombstones import Tombstones
 from shared.errors import DeadlineError, VersionMismatchError
 from shared.rpc import deadline
+from shared.telemetry import metrics
 
 _LOCK_STRIPES = 256
 _MOST_TOUCHED = 100_000
 """Ids remembered for a generation: some ten megabytes."""
+
+_DAY_S = 86_400.0
+_HOLD_POLL_S = 0.05
+"""How late a write may learn that it need not wait any longer."""
 
 Result = TypeVar("Result")
 
@@ -51,14 +59,15 @@ class Writer:
         self._settings = settings
         self._stripes = [asyncio.Lock() for _ in range(_LOCK_STRIPES)]
         self._switch = Gate()
-        self._held_until = -float("inf")
-        self._released = asyncio.Event()
+        self._tombstones = Tombstones(settings.index, settings.deletes_kept_days * _DAY_S)
+        self._aside = ThreadPoolExecutor(WRITE_THREADS, thread_name_prefix="milvus-tombstones")
         self._running: set[asyncio.Task[Any]] = set()
         self._touched: dict[str, set[str]] = {}
         self.wrote_at = -float("inf")
 
     async def upsert(self, rows: Mapping[str, Row], live: Generation, can: Capabilities) -> int:
-        """Writes `rows` to `live` where they are not older than what is there; returns how many that was.
+        """Writes `rows` to `live` where they are not older than what is there, or was deleted; returns how many that
+        was.
 
         Raises `VersionMismatchError` when another generation has become the live one.
         """
@@ -67,7 +76,11 @@ class Writer:
             roles = self._generations.roles
             if roles.live is not None and roles.live != live:
                 raise VersionMismatchError(live.model_version, roles.live.model_version)
+            # At the same time, for each waits for the store's next tick.
+            asked = self._aside.submit(self._tombstones.times, client, list(rows))
             newer = _newer(client, live, rows)
+            deleted = asked.result()
+            newer = [row for row in newer if written(row) >= deleted.get(row.item.id, written(row))]
             if not newer:
                 return 0
             ids = [row.item.id for row in newer]
@@ -83,9 +96,10 @@ class Writer:
                     client.upsert(
                         roles.previous.collection, [schema.to_store(row, can) for row in copies], retry_times=0
                     )
+            _tell_lag(newer)
             return len(newer)
 
-        return await self._write(rows, work)
+        return await self._write("upsert", rows, work)
 
     async def load(
         self, rows: Mapping[str, Row], target: Generation, source: Generation | None, can: Capabilities, same: Same
@@ -104,12 +118,14 @@ class Writer:
                 client.upsert(target.collection, [schema.to_store(row, can) for row in newer], retry_times=0)
             return len(rows) - len(current)
 
-        return await self._write(rows, work)
+        return await self._write("load", rows, work)
 
     async def delete(self, ids: Sequence[str], live: Generation) -> int:
         """Removes the items from every generation, and returns how many were in `live`."""
 
         def work(client: MilvusClient) -> int:
+            # First: what is left undone when the process dies here is done when the caller tries again.
+            self._tombstones.mark(client, ids)
             for other in self._generations.roles.all():
                 if other != live:
                     client.delete(other.collection, ids=list(ids), retry_times=0)
@@ -118,31 +134,33 @@ class Writer:
                 client.delete(live.collection, ids=list(stored), retry_times=0)
             return len(stored)
 
-        return await self._write(ids, work)
+        return await self._write("delete", ids, work)
+
+    async def flush_deletes(self) -> None:
+        """Does for what is remembered of deletes what `Store.flush` does for items."""
+
+        def work(client: MilvusClient) -> None:
+            if self._tombstones.there(client):
+                client.flush(self._tombstones.collection, retry_times=0)
+
+        async with self._gate.writing():
+            await self._connection.write("flush_deletes", work)
 
     async def remove(self, ids: Sequence[str], generation: Generation) -> None:
         """Removes the items from `generation` alone."""
-        await self._write(ids, lambda client: client.delete(generation.collection, ids=list(ids), retry_times=0))
+        await self._write(
+            "delete", ids, lambda client: client.delete(generation.collection, ids=list(ids), retry_times=0)
+        )
 
     # --- what a change of the live generation needs ---
 
-    def hold(self) -> None:
-        """Lets writes of the shop wait for a while, so that a load can catch up with them."""
-        self._released.clear()
-        self._held_until = time.monotonic() + self._settings.cut_over_hold_s
-
-    def release(self) -> None:
-        """Ends a hold."""
-        self._held_until = -float("inf")
-        self._released.set()
-
     async def unheld(self) -> None:
-        """Waits for the end of a hold, or that of the call's own time."""
-        left = self._held_until - time.monotonic()
-        if left > 0:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(deadline.timeout_s(left)):
-                    await self._released.wait()
+        """Waits for the end of a hold, whichever replica asked for it. Raises `DeadlineError` at that of the call's
+        own time."""
+        while (left := self._generations.held_for()) > 0:
+            await asyncio.sleep(deadline.timeout_s(min(left, _HOLD_POLL_S)))
+            if self._settings.is_server:
+                await self._generations.refresh()
 
     @contextlib.asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
@@ -173,7 +191,7 @@ class Writer:
 
     # --- how a write is run ---
 
-    async def _write(self, ids: Iterable[str], work: Callable[[MilvusClient], Result]) -> Result:
+    async def _write(self, operation: str, ids: Iterable[str], work: Callable[[MilvusClient], Result]) -> Result:
         """Runs `work` while nobody else writes these ids. Goes on when the caller's time is up: see `Gate`."""
         timeout_s = deadline.timeout_s(self._settings.write_timeout_s)
 
@@ -181,7 +199,7 @@ class Writer:
             async with self._switch.reading(), self._locked(ids), self._gate.writing():
                 self._remember(ids)
                 try:
-                    return await self._connection.write(work)
+                    return await self._connection.write(operation, work)
                 finally:
                     self.wrote_at = time.monotonic()
 
@@ -200,6 +218,7 @@ class Writer:
         """Waits for writes that have begun."""
         if self._running:
             await asyncio.wait(self._running)
+        self._aside.shutdown(wait=False)
 
     def _start(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
         task = asyncio.create_task(work)
@@ -243,3 +262,11 @@ def _read_columns(client: MilvusClient, generation: Generation, ids: Iterable[st
         retry_times=0,
     )
     return {row["id"]: row[column] for row in found}
+
+
+def _tell_lag(rows: Sequence[Row]) -> None:
+    now = datetime.now(UTC)
+    for row in rows:
+        lag = (now - schema.updated_at(row.item)).total_seconds()
+        # The shop's clock may be ahead of this one.
+        metrics.WRITE_LAG_SECONDS.observe(max(lag, 0.0))

@@ -13,6 +13,7 @@ from shared.catalogue.errors import (
 from shared.catalogue.mapping import Mapping
 from shared.catalogue.readers import CatalogueReader, read_catalogue
 from shared.catalogue.records import item_to_record, write_jsonl
+from shared.catalogue.rejections import Rejections
 
 __all__ = [
     "CatalogueError",
@@ -20,6 +21,7 @@ __all__ = [
     "Mapping",
     "MappingError",
     "NoUsableRowError",
+    "Rejections",
     "RowError",
     "UnreadableCatalogueError",
     "item_to_record",

@@ -1,16 +1,14 @@
 """What a catalogue file holds, before anybody ingests it: `python -m shared.catalogue check PATH`."""
 
-from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 
 from shared.catalogue.errors import RowError
 from shared.catalogue.readers import CatalogueReader
+from shared.catalogue.rejections import Rejections
 from shared.items import MICROS_PER_UNIT, Item
 
 _SHOWN_ITEMS = 3
-_SHOWN_REASONS = 10
-_SHOWN_LINES = 3
 _DESCRIPTION_CHARS = 160
 
 
@@ -20,8 +18,7 @@ class Report:
     def __init__(self, reader: CatalogueReader) -> None:
         self._reader = reader
         self._samples: list[Item] = []
-        self._reasons: Counter[tuple[str, str]] = Counter()
-        self._lines: dict[tuple[str, str], list[int]] = {}
+        self._rejections = Rejections()
         self._priced = 0
         self._whole_prices = 0
         self._categories: set[tuple[str, ...]] = set()
@@ -30,11 +27,7 @@ class Report:
         """Raises what reading raises."""
         for row in self._reader:
             if isinstance(row, RowError):
-                reason = (row.field, row.reason)
-                self._reasons[reason] += 1
-                lines = self._lines.setdefault(reason, [])
-                if len(lines) < _SHOWN_LINES:
-                    lines.append(row.line)
+                self._rejections.add(row.why, row.where)
             else:
                 self._note(row)
 
@@ -54,7 +47,7 @@ class Report:
         yield f"  items       {reader.items - reader.duplicates:,} distinct, {len(self._categories):,} categories"
         yield f"  duplicates  {reader.duplicates:,} (of rows with one id the last is kept)"
         yield f"  rejected    {reader.rejected:,}"
-        yield from self._rejections()
+        yield from (f"    {line}" for line in self._rejections.lines())
         if reader.trimmed:
             yield f"  trimmed     {reader.trimmed:,} items lost attributes that are too long or too many"
         yield "  fields"
@@ -63,15 +56,6 @@ class Report:
         for number, item in enumerate(self._samples, 1):
             yield f"  item {number}"
             yield from (f"    {line}" for line in _shown(item))
-
-    def _rejections(self) -> Iterator[str]:
-        for (field, reason), count in self._reasons.most_common(_SHOWN_REASONS):
-            where = ", ".join(map(str, self._lines[field, reason]))
-            more = ", …" if count > _SHOWN_LINES else ""
-            yield f"    {count:,} × {field + ': ' if field else ''}{reason} (line {where}{more})"
-        unseen = len(self._reasons) - _SHOWN_REASONS
-        if unseen > 0:
-            yield f"    and {unseen} more reasons"
 
     def _columns(self) -> Iterator[str]:
         binding = self._reader.binding

@@ -38,8 +38,18 @@ class RowError:
     """The item's field at fault; empty when the row as a whole is."""
     reason: str
 
+    @property
+    def where(self) -> str:
+        """The row, for people."""
+        return f"line {self.line}"
+
+    @property
+    def why(self) -> str:
+        """The field and the reason: the same for all rows with this fault."""
+        return f"{self.field}: {self.reason}" if self.field else self.reason
+
     def __str__(self) -> str:
-        return f"line {self.line}: {self.field}: {self.reason}" if self.field else f"line {self.line}: {self.reason}"
+        return f"{self.where}: {self.why}"
 
 
 class RowProblem(Exception):  # noqa: N818  # not an error of the program: it becomes the `RowError` of its row

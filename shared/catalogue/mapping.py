@@ -72,6 +72,8 @@ _SYNONYMS = {"category": "category_path", "language_code": "language", "currency
 _DIVISIBLE = ("price", "rating", "popularity")
 _NO_CONSTANT = ("id", "title", "attributes")
 _ATTRIBUTE = "attributes."
+_MOST_COLUMNS = 2_000
+"""Of JSON Lines. More are no columns but values used as names, a new one in every row; they would all be kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +176,9 @@ class Binding:
 
     def extend(self, columns: Iterable[str]) -> None:
         """Take in columns that turn up in later rows (JSON Lines). They fill gaps and never move a field that
-        has a source: one column means one thing throughout a file."""
+        has a source: one column means one thing throughout a file. Beyond `_MOST_COLUMNS` there are no more."""
         new = [c for c in columns if c not in self._known]
-        if new:
+        if new and len(self.columns) < _MOST_COLUMNS:
             self._note(new)
             self._fill(new)
 

@@ -8,7 +8,7 @@
             store(row)
     print(reader.items, reader.rejected, reader.duplicates)
 
-Memory is bounded whatever the size of the file: a row at a time, plus 16 to 64 bytes a distinct id to count
+Memory is bounded whatever the size of the file: a row at a time, plus 16 to 32 bytes a distinct id to count
 duplicates.
 
 Duplicates: every row is yielded in the order of the file, so of two rows with one id the later one stands,
@@ -164,7 +164,7 @@ class _IdSet:
 
     def _grow(self) -> None:
         old = self._slots
-        self._slots = array("Q", bytes(8 * len(old) * 4))
+        self._slots = array("Q", bytes(8 * len(old) * 2))
         self._used = 0
         for digest in old:
             if digest:

@@ -8,7 +8,7 @@ from shared.inference.cross_encoder import CrossEncoder
 from shared.inference.encoder import BiEncoder, Encoding
 from shared.inference.factory import BackendName, default_limits, open_backend, open_scorer
 from shared.inference.late_interaction import LateInteraction, Storage
-from shared.inference.observer import EngineObserver, NoObserver
+from shared.inference.observer import BatchTracer, EngineObserver, NoObserver
 from shared.inference.queue import Limits, Priority
 from shared.inference.scorer import Scorer, Scores
 from shared.inference.watchdog import Health
@@ -16,6 +16,7 @@ from shared.inference.watchdog import Health
 __all__ = [
     "Backend",
     "BackendName",
+    "BatchTracer",
     "Batcher",
     "BiEncoder",
     "CrossEncoder",

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from shared.errors import (
     DEFAULT_RETRY_AFTER_S,
@@ -32,7 +32,7 @@ from shared.errors import (
 )
 from shared.inference.backend import Backend
 from shared.inference.forward import Done, Forward
-from shared.inference.observer import EngineObserver, NoObserver
+from shared.inference.observer import BatchTracer, EngineObserver, NoObserver
 from shared.inference.pace import Pace
 from shared.inference.queue import Limits, Priority, Work, WorkQueue
 from shared.inference.watchdog import HEALTHY, Health, Watchdog, watch
@@ -66,10 +66,11 @@ class Timing:
 
 
 class _Request(Generic[ResultT]):
-    __slots__ = ("future", "missing", "outcomes", "timer", "works")
+    __slots__ = ("future", "missing", "origin", "outcomes", "timer", "works")
 
-    def __init__(self, future: "asyncio.Future[None]", rows: int) -> None:
+    def __init__(self, future: "asyncio.Future[None]", rows: int, origin: Any) -> None:
         self.future = future
+        self.origin = origin
         self.outcomes: list[ResultT | AisleError | None] = [None] * rows
         self.missing = rows
         self.timer: asyncio.TimerHandle | None = None
@@ -92,6 +93,7 @@ class Batcher(Generic[RowT, ResultT]):
         limits: Limits | None = None,
         *,
         observer: EngineObserver | None = None,
+        tracer: BatchTracer | None = None,
         timing: Timing | None = None,
         name: str = "engine",
         clock: Callable[[], float] = time.monotonic,
@@ -100,6 +102,7 @@ class Batcher(Generic[RowT, ResultT]):
         self.limits = limits or Limits()
         self._timing = timing or Timing()
         self._observer = observer or NoObserver()
+        self._tracer = tracer
         self._clock = clock
         self._pace = Pace()
         self._queue: WorkQueue[_Row[ResultT]] = WorkQueue(self.limits)
@@ -205,7 +208,9 @@ class Batcher(Generic[RowT, ResultT]):
         if deadline is not None and deadline <= now:
             self._observer.dropped("deadline", len(rows))
             raise DeadlineError("the deadline had passed before the work was queued")
-        request: _Request[ResultT] = _Request(loop.create_future(), len(rows))
+        request: _Request[ResultT] = _Request(
+            loop.create_future(), len(rows), None if self._tracer is None else self._tracer.origin()
+        )
         until = math.inf if deadline is None else deadline
         request.works = [
             _Row(
@@ -289,12 +294,21 @@ class Batcher(Generic[RowT, ResultT]):
     def _work(self) -> None:
         try:
             while (batch := self._next_batch()) is not None:
-                self._post(self._forward(batch))
+                self._post(self._run(batch))
         except BaseException as error:
             # Whatever this is, it is a bug of the engine and not of a row: say so in health, answer everybody.
             log.exception("%s: the batch thread ended", self.name)
             self._crash = error
             self._call(self._fail_all)
+
+    def _run(self, batch: Sequence[_Row[ResultT]]) -> Done[_Row[ResultT], ResultT]:
+        if self._tracer is None:
+            return self._forward(batch)
+        origins = [row.request.origin for row in batch if row.request.origin is not None]
+        if not origins:
+            return self._forward(batch)
+        with self._tracer.batch(origins, len(batch), sum(row.size for row in batch)):
+            return self._forward(batch)
 
     def _next_batch(self) -> Sequence[_Row[ResultT]] | None:
         """Wait for work; None when closing."""

@@ -67,6 +67,7 @@ class BiEncoder:
         self.cache = cache
         self._queries = TextTokenizer(bundle.tokenizer_path, manifest.max_query_tokens, manifest.prompts.query)
         self._items = TextTokenizer(bundle.tokenizer_path, manifest.max_item_tokens, manifest.prompts.item)
+        self._users = TextTokenizer(bundle.tokenizer_path, manifest.max_item_tokens, manifest.prompts.query)
         self._thread = TokenizerThread()
 
     @property
@@ -119,6 +120,17 @@ class BiEncoder:
     ) -> Encoding:
         """Vectors of item texts (`bundle.item_text(item)`); errors as in `encode_queries`."""
         return self._gather(await self._run(self._items, texts, priority, deadline))
+
+    async def encode_users(
+        self,
+        texts: Sequence[str],
+        *,
+        priority: Priority = Priority.INTERACTIVE,
+        deadline: float | None = None,
+    ) -> Encoding:
+        """Vectors of what users did, told as texts: like queries, since they look for items, with the room of an item,
+        and never cached, since none comes twice. Errors as in `encode_queries`."""
+        return self._gather(await self._run(self._users, texts, priority, deadline))
 
     async def _run(
         self, tokenizer: TextTokenizer, texts: Sequence[str], priority: Priority, deadline: float | None

@@ -8,7 +8,7 @@ from shared.inference.backend import Backend, Output
 from shared.inference.batcher import Batcher, Timing
 from shared.inference.cross_encoder import CrossEncoder
 from shared.inference.late_interaction import DEFAULT_CACHE_BYTES, LateInteraction, Storage
-from shared.inference.observer import EngineObserver
+from shared.inference.observer import BatchTracer, EngineObserver
 from shared.inference.queue import Limits
 from shared.inference.scorer import Scorer
 
@@ -89,6 +89,7 @@ def open_scorer(
     limits: Limits | None = None,
     timing: Timing | None = None,
     observer: EngineObserver | None = None,
+    tracer: BatchTracer | None = None,
     threads: int | None = None,
     spin: bool = False,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -102,7 +103,7 @@ def open_scorer(
     cross = bundle.manifest.kind is BundleKind.CROSS_ENCODER
     model = open_backend(backend, bundle, output=None if cross else Output.TOKENS, threads=threads, spin=spin)
     batcher: Batcher[Any, Any] = Batcher(
-        model, limits or default_limits(backend), observer=observer, timing=timing, name=name
+        model, limits or default_limits(backend), observer=observer, tracer=tracer, timing=timing, name=name
     )
     if cross:
         return CrossEncoder(bundle, batcher)

@@ -1,6 +1,8 @@
 """What the engine tells whoever measures it. The engine itself knows no metrics library."""
 
-from typing import Protocol
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from shared.inference.queue import Priority
 
@@ -31,6 +33,17 @@ class EngineObserver(Protocol):
 
     def failed(self, rows: int) -> None:
         """Rows the model could not process, each found alone."""
+
+
+class BatchTracer(Protocol):
+    """Follows requests into the batches that serve them. Must not raise."""
+
+    def origin(self) -> Any:
+        """On the event loop, as a request is let in: what stands for it; `None` where nobody follows it."""
+
+    def batch(self, origins: Sequence[Any], rows: int, tokens: int) -> AbstractContextManager[Any]:
+        """On the batch thread: one forward pass of `rows` with `tokens` real tokens, for `origins` among others, none
+        of which is `None`; entered before and left after it."""
 
 
 class NoObserver:

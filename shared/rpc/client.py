@@ -9,10 +9,10 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from shared.errors import UnavailableError
-from shared.rpc import labels
+from shared.rpc import call_metrics, labels
 from shared.rpc.context import REQUEST_ID_KEY, request_id
 from shared.rpc.status import from_rpc_error
-from shared.telemetry import metrics
+from shared.telemetry import tracing
 
 _MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """1,000 candidates of the largest item that can be stored."""
@@ -80,21 +80,26 @@ class Dependency:
     def __init__(self, name: str, service: str, target: str) -> None:
         self.name = name
         self.service = service
+        self._target = target
         self.channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
         self._health = health_pb2_grpc.HealthStub(self.channel)
+        call_metrics.CLIENT.initialise(service)
 
     async def call(self, method: UnaryMethod[Request, Response], request: Request, *, timeout_s: float) -> Response:
         """The response of `method`, or the `AisleError` that the dependency or the way to it meant."""
         rpc = _labels(method)
-        metrics.CLIENT_STARTED.labels(*rpc).inc()
+        call_metrics.CLIENT.started(rpc)
         started = time.perf_counter()
         # What is left when neither an answer nor a status came: the task that waited was cancelled.
         code = grpc.StatusCode.CANCELLED
+        tracer = tracing.active()
+        span = None if tracer is None else tracer.called("/".join(rpc[1:]), self._target)
         current = request_id()
+        carried: tuple[tuple[str, str], ...] = ((REQUEST_ID_KEY, current),) if current else ()
+        if span is not None:
+            carried += span.headers
         try:
-            response = await method(
-                request, timeout=timeout_s, metadata=((REQUEST_ID_KEY, current),) if current else None
-            )
+            response = await method(request, timeout=timeout_s, metadata=carried or None)
         except grpc.aio.AioRpcError as error:
             code = error.code()
             raise from_rpc_error(error, self.name) from error
@@ -105,8 +110,9 @@ class Dependency:
             code = grpc.StatusCode.OK
             return response
         finally:
-            metrics.CLIENT_HANDLED.labels(*rpc, labels.code(code)).inc()
-            metrics.CLIENT_HANDLING_SECONDS.labels(*rpc).observe(time.perf_counter() - started)
+            if span is not None:
+                span.end(code)
+            call_metrics.CLIENT.handled(rpc, code, time.perf_counter() - started)
 
     async def check(self, timeout_s: float = 1.0) -> str | None:
         """`None` when the dependency says SERVING, else why it does not serve."""

@@ -1,4 +1,4 @@
-"""What every call passes on its way in: request id, deadline, size and encoding checks, metrics, the status table.
+"""What every call passes on its way in: request id, deadline, checks of size and encoding, span, metrics, status table.
 
 Servicers behind it convert and raise; they never abort, log or count.
 """
@@ -6,17 +6,20 @@ Servicers behind it convert and raise; they never abort, log or count.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 import structlog
 
 from shared.errors import AisleError, DeadlineError, InternalError, InvalidArgumentError
+from shared.rpc import call_metrics, labels
 from shared.rpc import context as call_context
-from shared.rpc import labels
 from shared.rpc.decode import Undecodable, tolerant
 from shared.rpc.status import to_status
-from shared.telemetry import metrics
+from shared.telemetry import tracing
+
+if TYPE_CHECKING:
+    from shared.telemetry.otel import CallSpan
 
 _log = structlog.get_logger()
 
@@ -142,13 +145,17 @@ class _Call:
             left = default_timeout_s
             self.time_limit = asyncio.get_running_loop().time() + default_timeout_s
         call_context.set_deadline(None if left is None else time.monotonic() + left)
-        metrics.SERVER_STARTED.labels(*rpc).inc()
+        self._span: CallSpan | None = None
+        if (tracer := tracing.active()) is not None:
+            self._span = tracer.served("/".join(rpc[1:]), context.invocation_metadata() or (), identity)
+        call_metrics.SERVER.started(rpc)
 
     def end(self, code: grpc.StatusCode, error: BaseException | None = None) -> None:
-        """Counts, times and logs the call."""
+        """Counts, times and logs the call, and ends its span."""
         seconds = time.perf_counter() - self._started
-        metrics.SERVER_HANDLED.labels(*self._rpc, labels.code(code)).inc()
-        metrics.SERVER_HANDLING_SECONDS.labels(*self._rpc).observe(seconds)
+        if self._span is not None:
+            self._span.end(code)
+        call_metrics.SERVER.handled(self._rpc, code, seconds)
         log = _log.debug if code in _QUIET else _log.warning
         log(
             "call",

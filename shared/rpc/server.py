@@ -18,17 +18,16 @@ from typing import Any, TypeVar
 
 import grpc
 import structlog
-from google.protobuf import descriptor_pool
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
 from shared.errors import AisleError
-from shared.rpc import labels
+from shared.rpc import call_metrics
 from shared.rpc.health import Check, HealthMonitor
 from shared.rpc.interceptor import CallInterceptor
 from shared.settings import ServiceSettings
-from shared.telemetry import logs, metrics
+from shared.telemetry import logs, tracing
 
 _log = structlog.get_logger()
 
@@ -69,10 +68,14 @@ def main(name: str, settings_type: type[Settings], build: Build[Settings]) -> No
         return
     logs.configure(name, settings.log_level, settings.log_format)
     try:
+        if settings.otlp_endpoint:
+            tracing.start(name, settings.otlp_endpoint, settings.trace_sample_ratio)
         asyncio.run(serve(settings, build))
-    except (StartupError, AisleError) as error:
+    except (StartupError, AisleError, tracing.TracingUnavailableError) as error:
         _log.critical("cannot start", why=str(error))
         sys.exit(1)
+    finally:
+        tracing.stop()
 
 
 async def serve(settings: Settings, build: Build[Settings]) -> None:
@@ -129,7 +132,7 @@ def _server(settings: ServiceSettings, services: Sequence[ServedService], monito
     )
     for service in services:
         service.register(server)
-        _initialise_metrics(service.name)
+        call_metrics.SERVER.initialise(service.name)
     health_pb2_grpc.add_HealthServicer_to_server(monitor.servicer, server)
     reflection.enable_server_reflection(
         (*(s.name for s in services), health.SERVICE_NAME, reflection.SERVICE_NAME), server
@@ -154,16 +157,6 @@ def _serve_metrics(settings: ServiceSettings, stack: contextlib.AsyncExitStack) 
     stack.callback(thread.join)
     stack.callback(http.server_close)
     stack.callback(http.shutdown)
-
-
-def _initialise_metrics(service: str) -> None:
-    """Makes every method's series exist before its first call, so that a rate over them is 0 and not absent."""
-    for method in descriptor_pool.Default().FindServiceByName(service).methods:
-        rpc = (labels.kind(method.client_streaming, method.server_streaming), service, method.name)
-        metrics.SERVER_STARTED.labels(*rpc)
-        metrics.SERVER_HANDLING_SECONDS.labels(*rpc)
-        for code in grpc.StatusCode:
-            metrics.SERVER_HANDLED.labels(*rpc, labels.code(code))
 
 
 def _stop_on_signal() -> asyncio.Event:

@@ -6,7 +6,7 @@ from typing import Any
 from shared.bundles import BundleKind, load_bundle
 from shared.inference import Batcher, BiEncoder, QueryCache, open_backend, tune_interpreter
 from shared.rpc.server import StartupError
-from shared.serving.observer import PrometheusObserver
+from shared.serving.observer import PrometheusObserver, batch_tracer
 from shared.serving.settings import ModelServiceSettings
 
 
@@ -25,7 +25,9 @@ async def open_encoder(
         backend = open_backend(settings.backend, bundle, threads=settings.threads, spin=settings.spin, latency=latency)
     except ValueError as error:
         raise StartupError(f"backend {settings.backend}: {error}") from error
-    batcher: Batcher[Any, Any] = Batcher(backend, settings.limits(), observer=observer, name=name)
+    batcher: Batcher[Any, Any] = Batcher(
+        backend, settings.limits(), observer=observer, tracer=batch_tracer(bundle, name), name=name
+    )
     cache = QueryCache(cache_bytes, observer=observer) if cache_bytes else None
     encoder = BiEncoder(bundle, batcher, cache=cache)
     stack.push_async_callback(batcher.close)

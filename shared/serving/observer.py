@@ -1,8 +1,8 @@
-"""The engine's events as Prometheus metrics."""
+"""The engine's events as Prometheus metrics, its batches as spans."""
 
 from shared.bundles import Bundle
-from shared.inference import Priority
-from shared.telemetry import metrics
+from shared.inference import BatchTracer, Priority
+from shared.telemetry import metrics, tracing
 
 
 class PrometheusObserver:
@@ -57,3 +57,8 @@ class PrometheusObserver:
     def failed(self, rows: int) -> None:
         """See `EngineObserver`."""
         self._failed.inc(rows)
+
+
+def batch_tracer(bundle: Bundle, name: str) -> BatchTracer | None:
+    """What the batcher of `bundle`'s model tells its batches to; `None` where tracing is off."""
+    return tracing.batches(name, {"aisle.model": bundle.manifest.name, "aisle.model_version": bundle.version})

@@ -85,7 +85,7 @@ async def triton_batcher(bench: Bench) -> list[Measured]:
 
 _NAME = f"query encoder, {CALLERS} callers"
 
-ROWS: dict[str, Row] = {
+ROWS: dict[str, Row[Bench]] = {
     "infinity": Row((Goal(f"{_NAME} ÷ Infinity 0.0.78 (torch), requests/s", 5.0),), infinity_torch),
     "infinity-onnx": Row((Goal(f"{_NAME} ÷ Infinity's best ONNX engine, requests/s", 1.5),), infinity_onnx),
     "triton": Row((Goal(f"{_NAME} ÷ Triton (nvidia-pytriton, CPU), requests/s", 1.0),), triton_batcher),

@@ -1,16 +1,16 @@
-"""What the rows of part "engine" share: the model, the rounds, the bare loop, and what a row is."""
+"""What all parts share: the model, the rounds, the bare loop, what a row is and how rows are measured."""
 
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from shared.bundles import Bundle, load_bundle
 from shared.inference import BackendName, Output, open_backend, tune_interpreter
 from shared.inference.tokens import TextTokenizer, Tokens
-from tests.benchmarks.figures import ROOT, Goal
+from tests.benchmarks.figures import ROOT, Figure, Goal
 
 SIZES = (4, 8, 16, 32, 64)
 
@@ -26,18 +26,52 @@ class Measured:
     """Where the time went, told where the goal is missed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+B = TypeVar("B")
+"""What a part's rows are measured with."""
+
+
+@dataclass(frozen=True)
+class Row(Generic[B]):
     """Something to measure: one result a goal."""
 
     goals: tuple[Goal, ...]
-    measure: Callable[["Bench"], Awaitable[list[Measured]]] = field(repr=False)
+    measure: Callable[[B], Awaitable[list[Measured]]] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the caller wants of a part: three rounds of shorter loads, what takes too long for every time, one row."""
+
+    quick: bool = False
+    full: bool = False
+    only: str | None = None
+
+
+async def figures_of(rows: Mapping[str, Row[B]], bench: B, only: str | None) -> list[Figure]:
+    """Every row, or the one called `only`. A row that cannot be measured says why, and stops no other."""
+    figures: list[Figure] = []
+    for name, row in rows.items():
+        if only is not None and name != only:
+            continue
+        try:
+            found = await row.measure(bench)
+        except Exception as error:
+            reason = str(error) or type(error).__name__
+            figures += [Figure(goal, None, note=f"not measured: {reason}") for goal in row.goals]
+            continue
+        for goal, one in zip(row.goals, found, strict=True):
+            figure = Figure(goal, one.value, one.raw, one.note)
+            if not figure.met and one.profile:
+                figure = Figure(goal, one.value, one.raw, f"{one.note}. {one.profile}")
+            figures.append(figure)
+    return figures
 
 
 class Bench:
     """`rounds` of each thing, `seconds` of each load."""
 
     def __init__(self, quick: bool) -> None:
+        self.quick = quick
         self.rounds = 3 if quick else 5
         self.seconds = 2.0 if quick else 4.0
         self.bundle: Bundle = load_bundle(ROOT / "build" / "models" / "minilm")

@@ -17,7 +17,7 @@ from shared.inference import Batcher, BiEncoder, Limits, Output
 from shared.inference.late_interaction import Storage, TextVectors, interact, text_rows
 from shared.rpc.items import item_to_proto
 from tests.benchmarks import against, load, texts
-from tests.benchmarks.bench import Bench, Measured, Row, best_size, forward, rate
+from tests.benchmarks.bench import Bench, Measured, Options, Row, best_size, figures_of, forward, rate
 from tests.benchmarks.figures import Figure, Goal
 from tests.benchmarks.services import service, told
 from tests.benchmarks.turns import in_turns, ratio
@@ -215,7 +215,7 @@ async def reranking(bench: Bench) -> list[Measured]:
 
 _IDLE = "one idle caller: service p50"
 
-ROWS: dict[str, Row] = {
+ROWS: dict[str, Row[Bench]] = {
     "throughput": Row((Goal("item encoder over gRPC ÷ bare ONNX Runtime loop, tokens/s", 0.9),), throughput),
     "idle": Row(
         (Goal(f"{_IDLE} ÷ in-process p50", 1.6, "lower"), Goal(f"{_IDLE} − in-process p50", 1.0, "lower", "ms")),
@@ -228,22 +228,6 @@ ROWS: dict[str, Row] = {
 }
 
 
-async def run(quick: bool, only: str | None) -> list[Figure]:
-    """Every row, or the one called `only`. A row that cannot be measured says why, and stops no other."""
-    bench = Bench(quick)
-    figures: list[Figure] = []
-    for name, row in ROWS.items():
-        if only is not None and name != only:
-            continue
-        try:
-            found = await row.measure(bench)
-        except Exception as error:
-            reason = str(error) or type(error).__name__
-            figures += [Figure(goal, None, note=f"not measured: {reason}") for goal in row.goals]
-            continue
-        for goal, one in zip(row.goals, found, strict=True):
-            figure = Figure(goal, one.value, one.raw, one.note)
-            if not figure.met and one.profile:
-                figure = Figure(goal, one.value, one.raw, f"{one.note}. {one.profile}")
-            figures.append(figure)
-    return figures
+async def run(options: Options) -> list[Figure]:
+    """All rows, or the one wanted."""
+    return await figures_of(ROWS, Bench(options.quick), options.only)

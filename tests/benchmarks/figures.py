@@ -21,12 +21,20 @@ PACKAGES = ("grpcio", "onnxruntime", "torch", "transformers", "tokenizers", "num
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a figure is called and should reach: known before it is measured, so that a failed row still names it."""
+    """What a figure is called and should reach: known before it is measured, so that a failed row still names it. A
+    figure without a `goal` is there to compare with."""
 
     name: str
-    goal: float
+    goal: float | None
+    """`None` where nobody has set one: the figure is for comparing runs."""
     better: str = "higher"
     unit: str = "ratio"
+
+    def shown(self) -> str:
+        """The goal in words."""
+        unit = "" if self.unit == "ratio" else f" {self.unit}"
+        sign = "≥" if self.better == "higher" else "≤"
+        return f"none{unit and f' ({self.unit})'}" if self.goal is None else f"{sign} {self.goal:g}{unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +48,8 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal was reached; `None` where nothing was measured."""
-        if self.value is None:
+        """Whether the goal was reached; `None` where there is none, or nothing was measured."""
+        if self.value is None or self.goal.goal is None:
             return None
         return self.value >= self.goal.goal if self.goal.better == "higher" else self.value <= self.goal.goal
 
@@ -59,21 +67,19 @@ class Figure:
         }
 
 
-def write(name: str, figures: list[Figure], **settings: Any) -> Path:
-    """Writes `build/bench/<name>.json` and the context, and prints the table."""
-    OUT.mkdir(parents=True, exist_ok=True)
-    path = OUT / f"{name}.json"
+def write(name: str, figures: list[Figure], *, folder: Path = OUT, kind: str = "benchmark", **settings: Any) -> Path:
+    """Writes `<name>.json` and the context into `folder`, and prints the table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps([figure.as_json() for figure in figures], indent=2) + "\n")
-    (OUT / "context.json").write_text(json.dumps({**context(), **settings}, indent=2) + "\n")
-    table = Table(title=f"benchmark: {name}", title_justify="left")
+    (folder / "context.json").write_text(json.dumps({**context(), **settings}, indent=2) + "\n")
+    table = Table(title=f"{kind}: {name}", title_justify="left")
     for column in ("figure", "value", "goal", "met", "note"):
         table.add_column(column, justify="right" if column in {"value", "goal"} else "left", overflow="fold")
     for figure in figures:
-        sign = "≥" if figure.goal.better == "higher" else "≤"
-        met = {True: "yes", False: "NO", None: "not measured"}[figure.met]
-        value = "" if figure.value is None else f"{figure.value:.2f}"
-        unit = "" if figure.goal.unit == "ratio" else f" {figure.goal.unit}"
-        table.add_row(figure.goal.name, value, f"{sign} {figure.goal.goal:g}{unit}", met, figure.note)
+        met = {True: "yes", False: "NO", None: "not measured" if figure.value is None else ""}[figure.met]
+        value = "" if figure.value is None else f"{figure.value:.3f}"
+        table.add_row(figure.goal.name, value, figure.goal.shown(), met, figure.note)
     Console().print(table)
     return path
 

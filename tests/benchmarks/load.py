@@ -8,6 +8,7 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from tests.benchmarks import texts, wire
@@ -33,6 +34,11 @@ async def run(target: str, callers: int, seconds: float, offset: int) -> dict[st
         started = time.perf_counter()
         await asyncio.gather(*(caller(ask, started + seconds) for ask in asks))
         elapsed = time.perf_counter() - started
+    return summary(latencies, elapsed)
+
+
+def summary(latencies: Sequence[float], elapsed: float) -> dict[str, Any]:
+    """What a load says of calls that took `latencies` seconds each, and `elapsed` all together."""
     cuts = statistics.quantiles(latencies, n=100)
     return {
         "requests_per_s": len(latencies) / elapsed,
@@ -43,10 +49,16 @@ async def run(target: str, callers: int, seconds: float, offset: int) -> dict[st
 
 
 async def measured(target: str, *, callers: int, seconds: float, offset: int = 0) -> dict[str, Any]:
-    """The result of a load run by another process: its interpreter is not the server's, nor the benchmark's."""
+    """The result of such a load."""
+    options = ("--callers", str(callers), "--seconds", str(seconds), "--offset", str(offset))
+    return await elsewhere("tests.benchmarks.load", target, *options)
+
+
+async def elsewhere(module: str, target: str, *options: str) -> dict[str, Any]:
+    """What the load `module` prints, run by another process: its interpreter is not the server's, nor the
+    benchmark's. Raises `LoadError`."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.benchmarks.load", target),
-        *("--callers", str(callers), "--seconds", str(seconds), "--offset", str(offset)),
+        *(sys.executable, "-m", module, target, *options),
         cwd=ROOT,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

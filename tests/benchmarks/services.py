@@ -73,8 +73,8 @@ def told(profile: dict[str, float]) -> str:
 
 
 @asynccontextmanager
-async def service(name: str, *flags: str) -> AsyncIterator[Service]:
-    """`services.<name>`, serving."""
+async def service(name: str, *flags: str, log: str = "") -> AsyncIterator[Service]:
+    """`services.<name>`, serving. `log` tells two of one name apart."""
     port, metrics = free_ports(2)
     kind = next(kind for kind in KINDS if kind.name == name)
     command = [sys.executable, "-m", f"services.{name}", "--port", str(port), "--metrics-port", str(metrics), *flags]
@@ -82,6 +82,6 @@ async def service(name: str, *flags: str) -> AsyncIterator[Service]:
     async def serving() -> bool:
         return await asyncio.to_thread(client.health, f"127.0.0.1:{port}", kind.health) == "SERVING"
 
-    async with started(name, command) as process:
-        await until_ready(name, process, serving, START_S)
+    async with started(log or name, command) as process:
+        await until_ready(log or name, process, serving, START_S)
         yield Service(f"127.0.0.1:{port}", f"http://127.0.0.1:{metrics}/metrics")

@@ -9,12 +9,12 @@ from shared.catalogue.generator import generate
 from shared.items import Item
 from tests.benchmarks.figures import ROOT
 
-_DATA = ROOT.parent / "shared" / "data"
+DATA = ROOT.parent / "shared" / "data"
 
 
 def queries(count: int) -> list[str]:
     """`count` different queries, in an order that has nothing to do with their length."""
-    path = _DATA / "home_depot" / "qrels_train.csv"
+    path = DATA / "home_depot" / "qrels_train.csv"
     if path.is_file():
         with path.open(newline="") as file:
             found = list(dict.fromkeys(row["query"] for row in csv.DictReader(file)))
@@ -28,7 +28,7 @@ def queries(count: int) -> list[str]:
 
 def items(count: int) -> list[Item]:
     """`count` items with titles, attributes and descriptions, as long as shops write them."""
-    path = _DATA / "amazon_24k" / "products.parquet"
+    path = DATA / "amazon_24k" / "products.parquet"
     if not path.is_file():
         return list(generate(count))
     with read_catalogue(path) as reader:

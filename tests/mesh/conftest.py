@@ -11,6 +11,7 @@ import grpc
 import pytest
 from aisle.catalog.v1 import item_pb2
 from aisle.encoder.v1 import item_encoder_pb2_grpc, query_encoder_pb2_grpc
+from aisle.events.v1 import user_events_pb2_grpc
 from aisle.gateway.v1 import catalog_pb2, catalog_pb2_grpc, gateway_pb2, gateway_pb2_grpc
 from aisle.rerank.v1 import reranker_pb2_grpc
 from aisle.retrieval.v1 import vector_retrieval_pb2_grpc
@@ -62,6 +63,10 @@ class Shop:
     @property
     def item_encoder(self) -> Any:
         return item_encoder_pb2_grpc.ItemEncoderStub(self.channels["item_encoder"])
+
+    @property
+    def user_events(self) -> Any:
+        return user_events_pb2_grpc.UserEventsStub(self.channels["user_events"])
 
     @property
     def reranker(self) -> Any:

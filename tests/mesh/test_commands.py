@@ -3,18 +3,30 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
+from aisle.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from prometheus_client.parser import text_string_to_metric_families
 
+from deploy.local import client
 from deploy.local.spec import DEFAULT_BUNDLE, KINDS, ROOT, free_ports, is_free
+from shared.bundles import load_bundle
+from shared.catalogue import write_jsonl
+from shared.catalogue.generator import generate
+from tests.support.second_bundle import shorter
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -45,7 +57,7 @@ class Terminal:
         return ["--port-base", str(self.port_base)]
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        outside = ("AISLE_", "CATALOG", "MAPPING", "QUERY", "KEEP", "PORT_BASE")
+        outside = ("AISLE_", "CATALOG", "MAPPING", "QUERY", "KEEP", "PORT_BASE", "MODEL")
         return subprocess.Popen(
             [sys.executable, "-m", "deploy.local", "--folder", str(self.folder), *command],
             cwd=ROOT,
@@ -91,8 +103,8 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 def test_the_demo_loads_searches_and_stops_and_the_second_one_does_not_load_again(terminal: Terminal) -> None:
     first = terminal.run("demo", *terminal.catalogue, *terminal.ports)
-    assert "skipped: line 4: id: must not be empty" in first
-    assert "1 rows skipped" in first
+    assert "rejected: line 4: id: must not be empty" in first
+    assert "1 row was rejected" in first
     assert "floor lamp" in first
     assert "similar to" in first
     assert "retrieve" in first
@@ -130,6 +142,81 @@ def test_up_status_and_down(terminal: Terminal) -> None:
     assert terminal.pids() == pids
     terminal.run("down")
     assert terminal.nothing_runs()
+
+
+def write_catalogue(path: Path, rows: int) -> None:
+    """A catalogue that takes seconds to load, with a row that is no item and one whose id comes twice."""
+    items = list(generate(rows - 2))
+    write_jsonl([*items, items[0]], path)
+    with path.open("a") as file:
+        file.write('{"id": "nameless"}\n')
+
+
+def until_row(terminal: Terminal, row: int, importing: subprocess.Popen[str]) -> int:
+    """Waits until `row` of the catalogue is acknowledged and noted; returns which row is."""
+    while importing.poll() is None:
+        for noted in (terminal.folder / "imports").glob("*.json"):
+            if (rows := json.loads(noted.read_text())["rows"]) >= row:
+                return int(rows)
+        time.sleep(0.02)
+    raise AssertionError(f"it ended before row {row}: {importing.communicate()[0]}")
+
+
+def encoded(terminal: Terminal) -> float:
+    """Rows that the item encoder has encoded since it was started, once it has nothing left to do."""
+    metrics = f"http://127.0.0.1:{terminal.port_base + 50 + 2}/metrics"
+    before = -1.0
+    while True:
+        with urllib.request.urlopen(metrics, timeout=5) as answer:
+            families = text_string_to_metric_families(answer.read().decode())
+        found = [s.value for f in families for s in f.samples if s.name == "aisle_engine_batch_items_sum"]
+        if sum(found) == before:
+            return before
+        before = sum(found)
+        time.sleep(0.5)
+
+
+def resumed(said: str) -> int:
+    """The row after which an import went on."""
+    found = re.search(r"resuming after row ([\d,]+) of ", said)
+    assert found, said
+    return int(found[1].replace(",", ""))
+
+
+def test_an_import_that_was_killed_goes_on_where_it_was(terminal: Terminal) -> None:
+    rows = 1_500
+    shop = terminal.folder / "big.jsonl"
+    write_catalogue(shop, rows)
+    catalogue = ["--catalog", str(shop)]
+    terminal.run("up", *catalogue, *terminal.ports)
+
+    killed = terminal.start("ingest", *catalogue)
+    noted = until_row(terminal, 384, killed)
+    killed.kill()
+    killed.communicate(timeout=10)
+    before = encoded(terminal)
+
+    # The second run is cut off too: what it talks to dies.
+    cut_off = terminal.start("ingest", *catalogue)
+    until_row(terminal, noted + 384, cut_off)
+    os.kill(terminal.pids()["gateway"], signal.SIGKILL)
+    said, _ = cut_off.communicate(timeout=30)
+    assert cut_off.returncode == 1, said
+    assert noted <= resumed(said) < rows
+    assert "Run it again when the cause is gone: it goes on from there" in said
+    terminal.run("up")
+    assert encoded(terminal) - before < rows - noted
+
+    before = encoded(terminal)
+    said = terminal.run("ingest", *catalogue)
+    assert encoded(terminal) - before == rows - 1 - resumed(said), "each item that was not done, once"
+    assert resumed(said) >= noted + 384
+    assert "1,499 rows are in the index" in said
+    assert "of them by an earlier run" in said
+    assert "1 × title: must not be empty (line 1500)" in said
+    assert list((terminal.folder / "imports").iterdir()) == []
+    retrieval = client.facts("vector_retrieval", f"127.0.0.1:{terminal.port_base + 3}")
+    assert retrieval.items == rows - 2, "the one whose id comes twice is one item"
 
 
 def test_a_service_that_died_shows_and_is_started_again(terminal: Terminal) -> None:
@@ -175,6 +262,66 @@ def test_a_port_in_use_is_told_before_anything_starts(terminal: Terminal) -> Non
     assert f"port {terminal.port_base + 4} (reranker, gRPC; set AISLE_RERANKER_PORT)" in said
     assert "PORT_BASE" in said
     assert terminal.nothing_runs()
+
+
+@pytest.mark.timeout(240)
+def test_a_mesh_changes_its_model_while_it_is_searched(terminal: Terminal, tmp_path: Path) -> None:
+    model = shorter(DEFAULT_BUNDLE, tmp_path / "model")
+    old, version = (load_bundle(bundle).manifest.version for bundle in (DEFAULT_BUNDLE, model))
+    assert "no mesh is up" in terminal.run("reindex", "--model", str(model), code=1)
+    assert "MODEL=" in terminal.run("reindex", code=1)
+    terminal.run("up", *terminal.catalogue, *terminal.ports)
+    assert "no model bundle in /nowhere" in terminal.run("reindex", "--model", "/nowhere", code=1)
+    terminal.run("ingest", *terminal.catalogue)
+    before = terminal.pids()
+
+    # Interrupted before anything is done, which leaves the mesh as it was.
+    first = terminal.start("reindex", "--model", str(model))
+    assert first.stdout is not None
+    assert "serving on" in first.stdout.readline()
+    first.send_signal(signal.SIGINT)
+    assert "Traceback" not in first.communicate(timeout=60)[0]
+    assert first.returncode == 128 + signal.SIGINT
+    assert terminal.pids() == before
+
+    with searching(f"127.0.0.1:{terminal.port_base}") as answers:
+        said = terminal.run("reindex", "--model", str(model))
+    assert "is live" in said
+    assert "reranker, query_encoder, item_encoder had to start again" in said.replace("\n", " ")
+    assert {type(answer) for answer in answers} == {gateway_pb2.SearchResponse}
+    assert {answer.results[0].item.title for answer in answers} == {"Red wall tile"}
+    versions = {(a.info.model_versions.query_encoder, a.info.model_versions.index) for a in answers}
+    assert {(query, index) for query, index in versions if query} == {(old, old), (version, version)}
+    assert terminal.pids()["gateway"] == before["gateway"]
+    assert "nothing had to start again" in terminal.run("reindex", "--model", str(model))
+
+    terminal.run("down")
+    assert "the index is empty" not in terminal.run("up", *terminal.catalogue, *terminal.ports)
+    assert terminal.run("status").count(version[:12]) == 4
+
+
+@contextlib.contextmanager
+def searching(address: str) -> Iterator[list[Any]]:
+    """Searches all the time until the block ends; the answers, and the errors among them."""
+    answers: list[Any] = []
+    ended = threading.Event()
+
+    def search() -> None:
+        with grpc.insecure_channel(address) as channel:
+            stub = gateway_pb2_grpc.GatewayStub(channel)
+            while not ended.is_set():
+                try:
+                    answers.append(stub.Search(gateway_pb2.SearchRequest(query="red wall tile"), timeout=10))
+                except grpc.RpcError as error:
+                    answers.append(error)
+
+    thread = threading.Thread(target=search)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        ended.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

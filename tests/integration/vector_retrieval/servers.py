@@ -6,7 +6,9 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 from pymilvus import MilvusClient, MilvusException
@@ -30,12 +32,17 @@ def free_port() -> int:
 
 
 class MilvusServer:
-    """One server over one data directory; can be killed and started again."""
+    """One server over one data directory; can be killed and started again. `flags` are its own; `client` is what else
+    a client must say."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(
+        self, data: Path, *, flags: Sequence[str] = (), scheme: str = "http", client: Mapping[str, Any] | None = None
+    ) -> None:
         self.data = data
         self.port = free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
+        self.uri = f"{scheme}://127.0.0.1:{self.port}"
+        self._flags = flags
+        self._client = client or {}
         self._process: subprocess.Popen[bytes] | None = None
         data.mkdir(parents=True, exist_ok=True)
         # The wheel unpacks 250 MB of binaries into each data directory; all of them share one copy here.
@@ -47,7 +54,7 @@ class MilvusServer:
     def start(self) -> None:
         silence_libraries()
         self._process = subprocess.Popen(
-            [ROOT / "deploy" / "local" / "milvus_server.sh", "run", self.data, str(self.port)],
+            [ROOT / "deploy" / "local" / "milvus_server.sh", "run", self.data, str(self.port), *self._flags],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -59,6 +66,11 @@ class MilvusServer:
             assert time.monotonic() < deadline, f"milvus-server is not ready; see {self.data}/logs"
             time.sleep(0.2)
 
+    @property
+    def leader(self) -> int | None:
+        """The process group that it runs in."""
+        return self._process.pid if self._process is not None else None
+
     def end(self, how: signal.Signals = signal.SIGKILL) -> None:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -68,7 +80,7 @@ class MilvusServer:
 
     def _answers(self) -> bool:
         try:
-            client = MilvusClient(self.uri, timeout=2)
+            client = MilvusClient(self.uri, timeout=2, **self._client)
             client.list_collections(timeout=2)
             client.close()
         except (MilvusException, grpc.RpcError):

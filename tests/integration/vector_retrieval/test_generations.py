@@ -145,7 +145,7 @@ async def test_a_generation_is_built_promoted_and_rolled_back(index: Index) -> N
     with pytest.raises(FailedPreconditionError, match="lacks 7 items") as refused:
         await index.promote(new)
     assert refused.value.reason == "GENERATION_BEHIND"
-    index.store._writer.release()
+    await index.store._generations.release()
 
     assert await index.catch_up(new) == 7
     assert await index.catch_up(new) == 0
@@ -199,6 +199,19 @@ async def test_writes_meanwhile_are_not_missed(index: Index) -> None:
     assert (await index.found(NEW))[0] == {"a": "changed", "b": "later", "d": "changed late"}
 
 
+async def test_what_is_too_much_does_not_go_live(index: Index) -> None:
+    """As after a delete through a replica that had not heard of the new generation yet."""
+    await index.write(*"abc")
+    new = await index.create()
+    await index.catch_up(new)
+    live = index.store.roles.live
+    assert live is not None
+    await index.store._writer.remove(["a"], live)
+    assert (await index.verify(new)).extra == 1
+    await index.promote(new)
+    assert sorted((await index.found(NEW))[0]) == ["b", "c"]
+
+
 async def test_the_previous_generation_follows(index: Index) -> None:
     await index.write(*"abc")
     new = await index.create()
@@ -210,7 +223,7 @@ async def test_the_previous_generation_follows(index: Index) -> None:
     assert (await index.found(OLD))[0] == {"a": "changed", "c": "title"}
     with pytest.raises(FailedPreconditionError, match="lacks 1 items"):
         await index.rpc.RollbackGeneration(pb.RollbackGenerationRequest(), None)
-    index.store._writer.release()
+    await index.store._generations.release()
     (old,) = [name for name, (state, _) in (await named(index)).items() if state == pb.GENERATION_STATE_PREVIOUS]
     lacking = await index.pending(old)
     assert [item.id for item in lacking] == ["d"]

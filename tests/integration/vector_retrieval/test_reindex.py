@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import shutil
 import subprocess
 import sys
 import uuid
@@ -21,10 +20,11 @@ from aisle.encoder.v1 import item_encoder_pb2, item_encoder_pb2_grpc
 from aisle.retrieval.v1 import vector_retrieval_pb2 as pb
 from aisle.retrieval.v1 import vector_retrieval_pb2_grpc
 
-from shared.bundles import load_bundle, seal, staging
 from shared.rpc import embeddings
+from tests.integration.vector_retrieval.conftest import HOMES
 from tests.integration.vector_retrieval.processes import ServiceProcess, running
 from tests.integration.vector_retrieval.servers import ROOT, free_port
+from tests.support.second_bundle import shorter
 
 MODEL = ROOT / "build" / "models" / "minilm"
 ITEMS = 240
@@ -32,20 +32,14 @@ KINDS = ["red shoe", "blue lamp", "garden hose", "drill", "tea", "phone case", "
 
 pytestmark = [
     pytest.mark.model,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(not (MODEL / "bundle.json").exists(), reason="no model: run `make models`"),
 ]
 
 
 @pytest.fixture(scope="module")
 def second_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The default model, told to read less of an item: another version, whose vectors differ."""
-    out = tmp_path_factory.mktemp("models") / "short"
-    manifest = load_bundle(MODEL).manifest
-    with staging(out) as staged:
-        shutil.copytree(MODEL, staged, dirs_exist_ok=True, ignore=shutil.ignore_patterns("bundle.json"))
-        seal(staged, manifest.model_copy(update={"name": "short", "max_item_tokens": 6}), out)
-    return out
+    return shorter(MODEL, tmp_path_factory.mktemp("models") / "short")
 
 
 def python(module: str, **flags: object) -> subprocess.Popen[bytes]:
@@ -106,12 +100,15 @@ class Load:
     stub: vector_retrieval_pb2_grpc.VectorRetrievalStub
     models: list[Model]
     asking: Model
+    share: Sequence[int]
+    """The items it changes."""
     stopped: bool = False
     searches: int = 0
     by_version: dict[str, int] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     acknowledged: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
     async def search(self) -> None:
         """Asks with the model in use for items that nobody rewrites, whose scores are therefore known."""
@@ -137,14 +134,16 @@ class Load:
                     self.wrong.append(f"{version} after {self.searches}: {asked[at].id} has {scores.get(asked[at].id)}")
 
     async def write(self, old: Model) -> None:
-        """Changes the other items with the old model's vectors until these are refused."""
+        """Changes the items of its share with the old model's vectors until these are refused."""
         for edition in itertools.count(1):
-            items = [item(100 + (edition * 4 + n) % (ITEMS - 100), edition) for n in range(4)]
+            items = [item(self.share[(edition * 4 + n) % len(self.share)], edition) for n in range(4)]
             request = pb.UpsertItemsRequest(items=items, embeddings=await old.encode(items))
             try:
                 await self.stub.UpsertItems(request, timeout=30)
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                    # Another replica may have swapped in the middle of it: refused, and yet brought over by the sweep.
+                    self.refused = {i.id: i.title for i in items}
                     return
                 raise
             self.acknowledged.update({i.id: i.title for i in items})
@@ -176,35 +175,55 @@ async def gone_on_with(job: subprocess.Popen[bytes]) -> str:
     return said
 
 
-async def changed(service: ServiceProcess, old: Model, new: Model) -> Load:
-    flags = {"retrieval": f"127.0.0.1:{service.port}", "encoder": new.address, "batch-items": 8}
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{service.port}") as channel:
-        stub = vector_retrieval_pb2_grpc.VectorRetrievalStub(channel)
+async def changed(services: Sequence[ServiceProcess], old: Model, new: Model) -> list[Load]:
+    """A whole change of the model under a load on every one of `services`, which share an index: the job begins at
+    the first, is killed, and goes on at the last."""
+    flags = [{"retrieval": f"127.0.0.1:{s.port}", "encoder": new.address, "batch-items": 8} for s in services]
+    async with contextlib.AsyncExitStack() as stack:
+        stubs = [await stub(service, stack) for service in services]
         items = [item(n) for n in range(ITEMS)]
-        await stub.UpsertItems(pb.UpsertItemsRequest(items=items, embeddings=await old.encode(items)), timeout=60)
+        await stubs[0].UpsertItems(pb.UpsertItemsRequest(items=items, embeddings=await old.encode(items)), timeout=60)
         # A read that waits, after which those that do not see the catalogue too.
-        await stub.GetItems(pb.GetItemsRequest(ids=[items[0].id], consistency=pb.CONSISTENCY_STRONG), timeout=20)
-        load = Load(stub, [old, new], asking=old)
-        searching, writing = asyncio.create_task(load.search()), asyncio.create_task(load.write(old))
+        await stubs[0].GetItems(pb.GetItemsRequest(ids=[items[0].id], consistency=pb.CONSISTENCY_STRONG), timeout=20)
+        shares = [range(100 + at, ITEMS, len(stubs)) for at in range(len(stubs))]
+        loads = [Load(one, [old, new], asking=old, share=share) for one, share in zip(stubs, shares, strict=True)]
+        searching = [asyncio.create_task(load.search()) for load in loads]
+        writing = [asyncio.create_task(load.write(old)) for load in loads]
         try:
-            await killed_half_way(python("services.vector_retrieval.reindex", **flags), stub)
-            said = await gone_on_with(python("services.vector_retrieval.reindex", **flags))
+            await killed_half_way(python("services.vector_retrieval.reindex", **flags[0]), stubs[0])
+            said = await gone_on_with(python("services.vector_retrieval.reindex", **flags[-1]))
             assert "going on with generation" in said
-            await asyncio.wait_for(writing, 30)
-            load.asking = new
+            await asyncio.wait_for(asyncio.gather(*writing), 30)
+            for load in loads:
+                load.asking = new
             await asyncio.sleep(1)
         finally:
-            load.stopped = True
-            writing.cancel()
-            await asyncio.wait({searching, writing})
-        assert searching.exception() is None
-        found = await stub.GetItems(pb.GetItemsRequest(ids=list(load.acknowledged)), timeout=10)
-        assert {i.id: i.title for i in found.items} == load.acknowledged
-        status = await stub.GetStatus(pb.GetStatusRequest(), timeout=10)
-        assert (status.model_version, status.items) == (new.version, ITEMS)
-        return load
+            for load in loads:
+                load.stopped = True
+            for task in writing:
+                task.cancel()
+            await asyncio.wait({*searching, *writing})
+        for task in searching:
+            assert task.exception() is None
+        acknowledged = {name: title for load in loads for name, title in load.acknowledged.items()}
+        refused = {name: title for load in loads for name, title in load.refused.items()} if len(stubs) > 1 else {}
+        for one in stubs:
+            found = await one.GetItems(pb.GetItemsRequest(ids=list(acknowledged)), timeout=10)
+            assert {i.id for i in found.items} == acknowledged.keys()
+            assert [i.title for i in found.items if i.title not in (acknowledged[i.id], refused.get(i.id))] == []
+            status = await one.GetStatus(pb.GetStatusRequest(), timeout=10)
+            assert (status.model_version, status.items) == (new.version, ITEMS)
+        return loads
 
 
+async def stub(
+    service: ServiceProcess, stack: contextlib.AsyncExitStack
+) -> vector_retrieval_pb2_grpc.VectorRetrievalStub:
+    channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{service.port}"))
+    return vector_retrieval_pb2_grpc.VectorRetrievalStub(channel)
+
+
+@pytest.mark.parametrize("home", [*HOMES, pytest.param("two replicas", marks=pytest.mark.milvus_server)])
 async def test_a_model_changes_under_load(
     home: str,
     request: pytest.FixtureRequest,
@@ -212,17 +231,24 @@ async def test_a_model_changes_under_load(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    uri = request.getfixturevalue("milvus_server").uri if home == "server" else str(tmp_path / "milvus.db")
+    uri = str(tmp_path / "milvus.db") if home == "lite" else request.getfixturevalue("milvus_server").uri
     flags = {"index": f"reindex_{uuid.uuid4().hex[:8]}", "search-timeout-s": "20"}
-    with encoding(MODEL) as first, encoding(second_model) as second, running(uri, tmp_path / "log", **flags) as service:
-        async with model(first) as old, model(second) as new:
-            assert old.version != new.version
-            load = await changed(service, old, new)
+    async with contextlib.AsyncExitStack() as stack:
+        first, second = [stack.enter_context(encoding(bundle)) for bundle in (MODEL, second_model)]
+        services = [
+            stack.enter_context(running(uri, tmp_path / f"{at}.log", **flags))
+            for at in range(2 if home == "two replicas" else 1)
+        ]
+        old, new = [await stack.enter_async_context(model(address)) for address in (first, second)]
+        assert old.version != new.version
+        loads = await changed(services, old, new)
     with capsys.disabled():
-        sys.stdout.write(
-            f"\n{home}: {load.searches} searches while the model changed, {len(load.failed)} failed, "
-            f"{len(load.wrong)} of a wrong version; {len(load.acknowledged)} items written meanwhile, none missed\n"
-        )
-    assert load.failed == []
-    assert load.wrong == []
-    assert len(load.by_version) == 2
+        for load in loads:
+            sys.stdout.write(
+                f"\n{home}: {load.searches} searches while the model changed, {len(load.failed)} failed, "
+                f"{len(load.wrong)} of a wrong version; {len(load.acknowledged)} items written meanwhile, none missed\n"
+            )
+    for load in loads:
+        assert load.failed == []
+        assert load.wrong == []
+        assert len(load.by_version) == 2

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from pymilvus import MilvusClient
 
+from services.vector_retrieval.lifecycle import Options
 from services.vector_retrieval.schema import Row
 from services.vector_retrieval.search import Consistency, Query
 from services.vector_retrieval.settings import VectorRetrievalSettings
@@ -20,11 +21,12 @@ from tests.integration.vector_retrieval.servers import MilvusServer
 
 pytestmark = pytest.mark.milvus_server
 
+WRITTEN = datetime(2026, 1, 1, tzinfo=UTC)
 VECTOR = np.ones(4, dtype=np.float32)
 
 
 def row(item_id: str) -> Row:
-    return Row(Item(id=item_id, title="t", updated_at=datetime.now(UTC)), VECTOR, item_id.encode())
+    return Row(Item(id=item_id, title="t", updated_at=WRITTEN), VECTOR, item_id.encode())
 
 
 async def found(store: Store) -> set[str]:
@@ -64,6 +66,41 @@ async def test_first_writes_at_the_same_time_make_one_index(replicas: list[Store
     assert await found(one) == set()
     assert await other.upsert([row("d")], "another model") == {}
     client.close()
+
+
+async def test_a_hold_of_one_replica_holds_the_writes_of_all(replicas: list[Store]) -> None:
+    one, other = replicas
+    await one.upsert([row("a")], "m")
+    await one._generations.hold()
+    writing = asyncio.create_task(other.upsert([row("b")], "m"))
+    await asyncio.sleep(0.5)
+    assert not writing.done()
+    await one._generations.release()
+    assert await asyncio.wait_for(writing, 3) == {}
+    assert await found(one) == {"a", "b"}
+
+
+async def test_what_one_replica_writes_keeps_another_from_promoting_without_it(replicas: list[Store]) -> None:
+    one, other = replicas
+    await one.upsert([row("a")], "m")
+    can = await one.capabilities()
+    made = await one.create_generation("m2", 4, None)
+
+    async def load() -> None:
+        lacking = (await one.list_items("", made.name, 100, "")).payloads
+        await one.load([row(payload.decode()) for payload in lacking], "m2", made.name, lambda *_: True)
+
+    await load()
+    assert (await one.lifecycle.verify(made.name, Options(), can)).missing == 0
+    await other.upsert([row("a"), row("b")], "m")
+    with pytest.raises(FailedPreconditionError, match="lacks 2 items"):
+        await one.lifecycle.promote(made.name, Options(), can, force=False)
+    await load()
+    await one.lifecycle.promote(made.name, Options(), can, force=False)
+    # It has not been told, and asks.
+    with pytest.raises(VersionMismatchError):
+        await other.upsert([row("c")], "m")
+    assert await other.upsert([row("c")], "m2") == {}
 
 
 async def test_an_alias_of_somebody_else_is_left_alone(replicas: list[Store], milvus_server: MilvusServer) -> None:

@@ -1,62 +1,18 @@
 """A file through a gateway: order, acknowledgements, refusals, and an end that says how far it came."""
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from concurrent import futures
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import grpc
 import pytest
-from aisle.common.v1 import row_error_pb2
-from aisle.gateway.v1 import catalog_pb2, catalog_pb2_grpc
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from deploy.local import ingest
+from deploy.local.checkpoint import Checkpoint, Done, Work
 from deploy.local.errors import LocalError
 from deploy.local.ingest import Progress
-
-Answer = Callable[[int, Any], Any]
-
-
-class Gateway(catalog_pb2_grpc.CatalogServicer):
-    """Keeps what it is sent. `fails_at`: the batch at which it gives up."""
-
-    def __init__(self, fails_at: int | None = None) -> None:
-        self.titles: dict[str, str] = {}
-        self.batches: list[int] = []
-        self._fails_at = fails_at
-        self.done = threading.Event()
-
-    def ImportItems(self, request_iterator: Any, context: Any) -> Iterator[Any]:
-        rows = rejected = 0
-        for number, request in enumerate(request_iterator):
-            if number == self._fails_at:
-                context.abort(grpc.StatusCode.UNAVAILABLE, "out of order")
-            self.batches.append(len(request.items))
-            errors = []
-            for item in request.items:
-                if item.title == "refused":
-                    rejected += 1
-                    errors.append(
-                        row_error_pb2.RowError(row=rows, item_id=item.id, field="title", message="is not wanted")
-                    )
-                else:
-                    self.titles[item.id] = item.title
-                rows += 1
-            yield catalog_pb2.ImportItemsResponse(rows=rows, accepted=rows - rejected, rejected=rejected, errors=errors)
-        self.done.set()
-
-
-@contextmanager
-def served(gateway: Gateway) -> Iterator[str]:
-    server = grpc.server(futures.ThreadPoolExecutor(2))
-    catalog_pb2_grpc.add_CatalogServicer_to_server(gateway, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield f"127.0.0.1:{port}"
-    server.stop(None).wait()
+from tests.support.import_gateway import ImportGateway as Gateway
+from tests.support.import_gateway import served
 
 
 def catalogue(folder: Path, rows: list[dict[str, object]]) -> Path:
@@ -65,29 +21,24 @@ def catalogue(folder: Path, rows: list[dict[str, object]]) -> Path:
     return path
 
 
-def load(path: Path, target: str, mapping: str = "") -> tuple[Progress, list[float], list[str]]:
+def load(path: Path, target: str, mapping: str = "") -> tuple[Progress, list[float]]:
     fractions: list[float] = []
-    reasons: list[str] = []
-
-    def observe(progress: Progress) -> None:
-        fractions.append(progress.fraction)
-        reasons.extend(progress.reasons)
-        progress.reasons.clear()
-
     seen: list[str] = []
-    progress = ingest.ingest(path, mapping, target, observe, lambda item: seen.append(item.id))
-    assert len(seen) >= progress.accepted
-    return progress, fractions, reasons
+    progress = ingest.ingest(
+        path, mapping, target, lambda progress: fractions.append(progress.fraction), lambda item: seen.append(item.id)
+    )
+    assert len(seen) >= progress.done.accepted
+    return progress, fractions
 
 
 def test_everything_arrives_in_batches_and_the_bar_only_grows(tmp_path: Path) -> None:
     gateway = Gateway()
     rows: list[dict[str, object]] = [{"id": str(i), "title": f"thing {i}"} for i in range(300)]
     with served(gateway) as target:
-        progress, fractions, reasons = load(catalogue(tmp_path, rows), target)
+        progress, fractions = load(catalogue(tmp_path, rows), target)
     assert gateway.batches == [128, 128, 44]
     assert gateway.titles == {str(i): f"thing {i}" for i in range(300)}
-    assert (progress.accepted, progress.rejected, reasons) == (300, 0, [])
+    assert (progress.done.rows, progress.done.accepted, progress.done.rejections.total) == (300, 300, 0)
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
 
@@ -105,9 +56,12 @@ def test_bad_rows_are_told_with_line_and_reason_by_whoever_refuses_them(tmp_path
     gateway = Gateway()
     rows: list[dict[str, object]] = [{"id": "1", "title": "one"}, {"id": "2"}, {"id": "3", "title": "refused"}]
     with served(gateway) as target:
-        progress, _, reasons = load(catalogue(tmp_path, rows), target)
-    assert (progress.accepted, progress.rejected) == (1, 2)
-    assert reasons == ["line 2: title: must not be empty", "item '3': title: is not wanted"]
+        progress, _ = load(catalogue(tmp_path, rows), target)
+    assert (progress.done.rows, progress.done.accepted, progress.done.rejections.total) == (3, 1, 2)
+    assert list(progress.done.rejections.lines()) == [
+        "1 × title: must not be empty (line 2)",
+        "1 × title: is not wanted (item '3')",
+    ]
 
 
 def test_the_last_of_two_rows_with_one_id_stands(tmp_path: Path) -> None:
@@ -118,9 +72,9 @@ def test_the_last_of_two_rows_with_one_id_stands(tmp_path: Path) -> None:
         {"id": "1", "title": "new"},
     ]
     with served(gateway) as target:
-        progress, _, _ = load(catalogue(tmp_path, rows), target)
+        progress, _ = load(catalogue(tmp_path, rows), target)
     assert gateway.titles == {"1": "new", "2": "x"}
-    assert progress.accepted == 2
+    assert (progress.done.rows, progress.done.accepted) == (3, 2)
 
 
 def test_columns_are_mapped(tmp_path: Path) -> None:
@@ -135,12 +89,12 @@ def test_an_import_that_is_cut_off_says_how_far_it_came(tmp_path: Path, fails_at
     rows: list[dict[str, object]] = [{"id": str(i), "title": f"thing {i}"} for i in range(600)]
     with served(Gateway(fails_at)) as target, pytest.raises(LocalError) as stopped:
         load(catalogue(tmp_path, rows), target)
-    assert f"stopped after {fails_at * 128:,} items" in str(stopped.value)
+    assert f"stopped after {fails_at * 128:,} items, at row {fails_at * 128:,}:" in str(stopped.value)
     assert "Run it again" in str(stopped.value)
 
 
 def test_no_gateway_is_no_traceback(tmp_path: Path) -> None:
-    with pytest.raises(LocalError, match="stopped after 0 items: the gateway is not available"):
+    with pytest.raises(LocalError, match="stopped after 0 items, at row 0: the gateway is not available"):
         load(catalogue(tmp_path, [{"id": "1", "title": "one"}]), "127.0.0.1:1")
 
 
@@ -148,3 +102,62 @@ def test_no_gateway_is_no_traceback(tmp_path: Path) -> None:
 def test_a_file_without_a_usable_row_is_an_error(tmp_path: Path, rows: list[dict[str, object]], what: str) -> None:
     with served(Gateway()) as target, pytest.raises(LocalError, match=what):
         load(catalogue(tmp_path, rows), target)
+
+
+ROWS = st.lists(
+    st.one_of(
+        st.fixed_dictionaries({"id": st.integers(0, 30).map(str), "title": st.sampled_from(["a", "b", "refused"])}),
+        st.just({"id": "x"}),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+def keeper(folder: Path) -> Checkpoint:
+    return Checkpoint(folder, Work("shop.jsonl", "content", "", "index"), lambda: "1")
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=ROWS, fails_at=st.integers(0, 12))
+def test_an_import_that_was_cut_off_and_resumed_ends_like_one_that_was_not(
+    rows: list[dict[str, object]], fails_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "BATCH_ITEMS", 3)
+    rows = [{"id": "first", "title": "something"}, *rows]
+    path = catalogue(tmp_path, rows)
+    once, twice = Gateway(), Gateway(fails_at)
+    with served(once) as target:
+        whole, _ = load(path, target)
+    keeper(tmp_path).remove()
+    seen: list[str] = []
+    with served(twice) as target:
+        try:
+            ingest.ingest(path, "", target, lambda _: None, lambda _: None, keeper(tmp_path))
+        except LocalError:
+            done, _ = keeper(tmp_path).find()
+            twice.fails_at = None
+            sent = sum(twice.batches)
+            resumed = ingest.ingest(
+                path, "", target, lambda _: None, lambda item: seen.append(item.id), keeper(tmp_path), done
+            )
+            assert resumed.done == whole.done
+            assert twice.batches == once.batches, "nothing was sent twice"
+            assert sum(twice.batches) == sum(once.batches)
+            assert resumed.before + sum(twice.batches) - sent >= resumed.done.accepted
+            assert seen == [str(row["id"]) for row in rows if "title" in row], "what is learned is of the whole file"
+        else:
+            assert len(once.batches) <= fails_at
+    assert twice.titles == once.titles
+    assert keeper(tmp_path).find() == (None, ""), "an import that came to its end leaves no checkpoint"
+
+
+def test_rows_without_items_at_the_end_need_no_call(tmp_path: Path) -> None:
+    """Resumed after its last item: the refusals that follow are counted all the same."""
+    gateway = Gateway()
+    path = catalogue(tmp_path, [{"id": "1", "title": "one"}, {"id": "2"}, {"id": "3"}])
+    with served(gateway) as target:
+        done = Done(rows=1, accepted=1)
+        progress = ingest.ingest(path, "", target, lambda _: None, lambda _: None, None, done)
+    assert gateway.batches == []
+    assert (progress.done.rows, progress.done.accepted, progress.done.rejections.total) == (3, 1, 2)

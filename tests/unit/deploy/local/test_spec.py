@@ -28,6 +28,7 @@ def test_the_usual_ports_are_the_services_own_defaults() -> None:
         "item_encoder": (50053, 9103),
         "vector_retrieval": (50054, 9104),
         "reranker": (50055, 9105),
+        "user_events": (50056, 9106),
     }
 
 

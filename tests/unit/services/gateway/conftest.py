@@ -10,6 +10,7 @@ import pytest
 from aisle.catalog.v1 import item_pb2
 from aisle.common.v1 import embeddings_pb2, model_pb2
 from aisle.encoder.v1 import item_encoder_pb2, item_encoder_pb2_grpc, query_encoder_pb2, query_encoder_pb2_grpc
+from aisle.events.v1 import event_pb2, user_events_pb2, user_events_pb2_grpc
 from aisle.gateway.v1 import catalog_pb2_grpc, gateway_pb2_grpc
 from aisle.rerank.v1 import reranker_pb2, reranker_pb2_grpc
 from aisle.retrieval.v1 import vector_retrieval_pb2, vector_retrieval_pb2_grpc
@@ -25,6 +26,7 @@ SERVICES = {
     "aisle.encoder.v1.ItemEncoder": item_encoder_pb2_grpc.add_ItemEncoderServicer_to_server,
     "aisle.retrieval.v1.VectorRetrieval": vector_retrieval_pb2_grpc.add_VectorRetrievalServicer_to_server,
     "aisle.rerank.v1.Reranker": reranker_pb2_grpc.add_RerankerServicer_to_server,
+    "aisle.events.v1.UserEvents": user_events_pb2_grpc.add_UserEventsServicer_to_server,
 }
 
 Behaviour = Callable[[Any], Awaitable[Any]]
@@ -41,7 +43,7 @@ def item(at: int) -> item_pb2.Item:
 
 
 class Backend:
-    """All four services. Every method answers something sensible until a test replaces its entry in `on`."""
+    """All services behind it. Every method answers something sensible until a test replaces its entry in `on`."""
 
     def __init__(self) -> None:
         self.requests: dict[str, list[Any]] = {}
@@ -54,6 +56,12 @@ class Backend:
             "DeleteItems": self._delete_items,
             "Rerank": self._rerank,
             "GetModel": self._get_model,
+            "BrowseItems": self._browse_items,
+            "EncodeUsers": self._encode_users,
+            "GetHistory": self._get_history,
+            "GetRelatedItems": self._get_related_items,
+            "ListPopularItems": self._list_popular_items,
+            "WriteEvents": self._write_events,
         }
 
     def __getattr__(self, name: str) -> Any:
@@ -78,9 +86,39 @@ class Backend:
             vector_retrieval_pb2.Hit(item=item(at), score=1 - at / 100, dense_score=0.5, dense_rank=at + 1)
             for at in range(min(request.limit, 20))
         ]
+        rows = embeddings(len(hits)) if request.include_embeddings else None
         return vector_retrieval_pb2.SearchResponse(
-            candidates=[vector_retrieval_pb2.Candidates(hits=hits)], generation="g1", model_version="v1"
+            candidates=[vector_retrieval_pb2.Candidates(hits=hits, embeddings=rows)],
+            generation="g1",
+            model_version="v1",
         )
+
+    async def _browse_items(self, request: Any) -> Any:
+        items = [item(at) for at in range(min(request.limit, 5))]
+        return vector_retrieval_pb2.BrowseItemsResponse(
+            items=items, embeddings=embeddings(len(items)), generation="g1", model_version="v1"
+        )
+
+    async def _encode_users(self, request: Any) -> Any:
+        return query_encoder_pb2.EncodeUsersResponse(
+            embeddings=embeddings(len(request.users)), model=query_encoder_pb2.USER_MODEL_WEIGHTED_MEAN
+        )
+
+    async def _get_history(self, request: Any) -> Any:
+        if request.user_id == "stranger":
+            return user_events_pb2.GetHistoryResponse()
+        viewed = user_events_pb2.PastEvent(id="e", type=event_pb2.EVENT_TYPE_VIEW, item_id="id-3")
+        return user_events_pb2.GetHistoryResponse(events=[viewed], version=7)
+
+    async def _get_related_items(self, request: Any) -> Any:
+        related = [user_events_pb2.ScoredItem(item_id="id-1", score=2.0)]
+        return user_events_pb2.GetRelatedItemsResponse(items=related)
+
+    async def _list_popular_items(self, request: Any) -> Any:
+        return user_events_pb2.ListPopularItemsResponse(items=[user_events_pb2.ScoredItem(item_id="id-0", score=1.0)])
+
+    async def _write_events(self, request: Any) -> Any:
+        return user_events_pb2.WriteEventsResponse(accepted=len(request.events))
 
     async def _get_items(self, request: Any) -> Any:
         items = [item_pb2.Item(id=i, title="t") for i in request.ids if i != "gone"]
@@ -145,6 +183,7 @@ async def mesh(request: pytest.FixtureRequest) -> AsyncIterator[Mesh]:
             item_encoder_target=target,
             vector_retrieval_target=target,
             reranker_target=target,
+            user_events_target=target,
             **{"import_patience_s": 0.0, **getattr(request, "param", {})},
         )
         served = await build(settings, stack)

@@ -8,7 +8,21 @@ from typing import Any
 
 from services.gateway.budgets import StageBudget
 from services.gateway.catalog import ItemRow
-from services.gateway.ports import Candidate, EncodedItems, Found, Mode, Priority, Reranked, RowError, Stored, Vectors
+from services.gateway.ports import (
+    Candidate,
+    EncodedItems,
+    EncodedUsers,
+    Found,
+    Mode,
+    Priority,
+    Reranked,
+    RowError,
+    Stored,
+    StoredItems,
+    UserAction,
+    UserModel,
+    Vectors,
+)
 from services.gateway.search import SearchPolicy
 from shared.errors import FieldViolation
 
@@ -66,33 +80,55 @@ async def hang() -> None:
 @dataclass
 class FakeQueryEncoder:
     outcome: Any = field(default_factory=vectors)
+    users: Any = field(default_factory=lambda: EncodedUsers(vectors(), UserModel.WEIGHTED_MEAN))
     calls: list[dict[str, Any]] = field(default_factory=list)
+    user_calls: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.script = Scripted(self.outcome)
+        self.user_script = Scripted(self.users)
 
     async def encode(self, text: str, *, timeout_s: float) -> Vectors:
         self.calls.append({"text": text, "timeout_s": timeout_s})
         return await self.script.next()
 
+    async def encode_users(
+        self,
+        histories: Sequence[Sequence[UserAction]],
+        item_vectors: Vectors | None,
+        model: UserModel | None = None,
+        *,
+        timeout_s: float,
+    ) -> EncodedUsers:
+        self.user_calls.append(
+            {"histories": histories, "item_vectors": item_vectors, "model": model, "timeout_s": timeout_s}
+        )
+        return await self.user_script.next()
+
 
 @dataclass
 class FakeRetrieval:
-    """Finds `found`, holds `stored`, and refuses `refusals` of each upsert."""
+    """Finds `found`, shows `browsed`, holds `stored` and `many`, and refuses `refusals` of each upsert."""
 
     found: Any = field(default_factory=lambda: Found(candidates(40), "g1", "v1"))
+    browsed: Any = field(default_factory=lambda: Found(candidates(40), "g1", "v1"))
     stored: Any = None
+    many: Any = field(default_factory=lambda: StoredItems([]))
     upserts: Any = ()
     deleted: Any = 0
     searches: list[dict[str, Any]] = field(default_factory=list)
+    browses: list[dict[str, Any]] = field(default_factory=list)
     lookups: list[dict[str, Any]] = field(default_factory=list)
+    many_lookups: list[dict[str, Any]] = field(default_factory=list)
     written: list[list[object]] = field(default_factory=list)
     written_vectors: list[Vectors] = field(default_factory=list)
     deletes: list[list[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.search_script = Scripted(self.found)
+        self.browse_script = Scripted(self.browsed)
         self.get_script = Scripted(self.stored)
+        self.many_script = Scripted(self.many)
         self.upsert_script = Scripted(self.upserts)
         self.delete_script = Scripted(self.deleted)
 
@@ -105,6 +141,7 @@ class FakeRetrieval:
         filter_: object | None,
         limit: int,
         exclude: Sequence[str] = (),
+        with_vectors: bool = False,
         timeout_s: float,
     ) -> Found:
         self.searches.append(
@@ -115,14 +152,41 @@ class FakeRetrieval:
                 "filter": filter_,
                 "limit": limit,
                 "exclude": exclude,
+                "with_vectors": with_vectors,
                 "timeout_s": timeout_s,
             }
         )
         return await self.search_script.next()
 
+    async def browse(
+        self,
+        *,
+        filter_: object | None,
+        ids: Sequence[str] = (),
+        limit: int,
+        exclude: Sequence[str] = (),
+        with_vectors: bool = False,
+        timeout_s: float,
+    ) -> Found:
+        self.browses.append(
+            {
+                "filter": filter_,
+                "ids": list(ids),
+                "limit": limit,
+                "exclude": exclude,
+                "with_vectors": with_vectors,
+                "timeout_s": timeout_s,
+            }
+        )
+        return await self.browse_script.next()
+
     async def get(self, item_id: str, *, with_vector: bool, timeout_s: float) -> Stored | None:
         self.lookups.append({"id": item_id, "with_vector": with_vector, "timeout_s": timeout_s})
         return await self.get_script.next()
+
+    async def get_many(self, ids: Sequence[str], *, with_vectors: bool, timeout_s: float) -> StoredItems:
+        self.many_lookups.append({"ids": list(ids), "with_vectors": with_vectors, "timeout_s": timeout_s})
+        return await self.many_script.next()
 
     async def upsert(self, items: Sequence[object], vectors: Vectors, *, timeout_s: float) -> Sequence[RowError]:
         refused = await self.upsert_script.next()
@@ -184,5 +248,7 @@ def policy(**changes: Any) -> SearchPolicy:
         "encode": StageBudget(0.5, 0.25),
         "retrieve": StageBudget(3.0, 0.7),
         "rerank": StageBudget(1.0, 0.9, 0.05),
+        "history": StageBudget(0.25),
+        "personalization_weight": 0.5,
     }
     return SearchPolicy(**{**defaults, **changes})

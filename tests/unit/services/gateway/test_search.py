@@ -28,6 +28,7 @@ from tests.unit.services.gateway.fakes import (
     policy,
     vectors,
 )
+from tests.unit.services.gateway.shop import strangers
 
 NO_WORDS = FailedPreconditionError("the store cannot rank by words", reason="LEXICAL_UNSUPPORTED")
 DOWN = UnavailableError("x")
@@ -61,6 +62,7 @@ class Mesh:
             self.encoder,
             self.retrieval,
             self.reranker,
+            strangers(),
             PageTokens(b"key"),
             policy(**changes),
             remaining_s=lambda: self.remaining_s,

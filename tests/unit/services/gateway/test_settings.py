@@ -5,7 +5,7 @@ import pytest
 
 from services.gateway.settings import GatewaySettings
 
-HEAVY = ("torch", "numpy", "pymilvus", "sqlalchemy", "onnxruntime", "transformers")
+HEAVY = ("torch", "pymilvus", "sqlalchemy", "onnxruntime", "transformers")
 
 
 def test_every_setting_says_its_unit_and_reason() -> None:

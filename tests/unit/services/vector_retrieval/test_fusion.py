@@ -2,7 +2,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.vector_retrieval.fusion import Candidate, Found, ReciprocalRank, Weighted, by_vector, by_words, fuse
+from services.vector_retrieval.fusion import (
+    Candidate,
+    Found,
+    Fusion,
+    Linear,
+    ReciprocalRank,
+    Weighted,
+    by_vector,
+    by_words,
+    fuse,
+)
 
 
 def found(*pairs: tuple[str, float]) -> list[Found]:
@@ -48,6 +58,23 @@ def test_a_half_without_a_positive_score_adds_nothing() -> None:
     assert {c.id: c.score for c in fused} == {"c": 1.0, "d": 0.5, "a": 0.0, "b": 0.0}
 
 
+def test_linear_takes_scores_as_they_are() -> None:
+    fused = fuse(DENSE, WORDS, Linear(dense=0.9, lexical=0.1))
+    assert {c.id: pytest.approx(c.score) for c in fused} == {
+        "c": 0.9 * 0.3 + 0.1 * 8,
+        "a": 0.9 * 0.9,
+        "b": 0.9 * 0.6,
+        "d": 0.1 * 4,
+    }
+
+
+def test_linear_lets_the_last_hit_stand_in_where_a_half_was_cut() -> None:
+    fused = fuse(DENSE, WORDS, Linear(dense=1, lexical=1), depth=3)
+    # Three hits by vector, as many as asked for: there may be more. Two by words are all there are.
+    assert {c.id: pytest.approx(c.score) for c in fused} == {"c": 0.3 + 8, "a": 0.9, "b": 0.6, "d": 0.3 + 4}
+    assert {c.id: c.dense_score for c in fused}["d"] is None
+
+
 def test_ties_go_to_the_better_rank_then_to_the_smaller_id() -> None:
     assert ids(fuse(found(("b", 1.0)), found(("a", 1.0)), ReciprocalRank())) == ["a", "b"]
     assert ids(fuse(found(("z", 1.0), ("a", 1.0)), [], Weighted(1, 0))) == ["z", "a"]
@@ -67,8 +94,8 @@ halves = st.lists(st.sampled_from("abcdefgh"), unique=True).map(
 )
 
 
-@given(halves, halves, st.sampled_from([ReciprocalRank(), ReciprocalRank(1), Weighted(0.3, 0.7)]))
-def test_every_item_once_and_best_first(dense: list[Found], words: list[Found], how: ReciprocalRank | Weighted) -> None:
+@given(halves, halves, st.sampled_from([ReciprocalRank(), ReciprocalRank(1), Weighted(0.3, 0.7), Linear(0.9, 0.1)]))
+def test_every_item_once_and_best_first(dense: list[Found], words: list[Found], how: Fusion) -> None:
     fused = fuse(dense, words, how)
     assert sorted(ids(fused)) == sorted({f.id for f in (*dense, *words)})
     assert [c.score for c in fused] == sorted((c.score for c in fused), reverse=True)

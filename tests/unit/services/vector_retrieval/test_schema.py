@@ -5,7 +5,18 @@ import pytest
 
 from services.vector_retrieval import keys
 from services.vector_retrieval.capabilities import Capabilities, RowLayout, probe
-from services.vector_retrieval.schema import Row, category_prefix, item_keys, micros, payload_of, to_store, violations
+from services.vector_retrieval.schema import (
+    Bm25Params,
+    HnswParams,
+    Row,
+    category_prefix,
+    index_params,
+    item_keys,
+    micros,
+    payload_of,
+    to_store,
+    violations,
+)
 from shared.items import MAX_PAYLOAD_BYTES, Attribute, Item, Money
 
 LITE, SERVER = probe("milvus_lite-3.2.2"), probe("v2.3.5-lite")
@@ -131,3 +142,16 @@ def test_the_largest_row_fits() -> None:
     assert len(stored["keys"]) <= 65_535
     assert len(stored["payload"]) <= 65_535
     assert len(item_keys(item)) == 2047
+
+
+@pytest.mark.parametrize("can", [LITE, SERVER, probe("v2.6.4")], ids=["lite", "2.3", "2.6"])
+def test_indexes_are_built_with_the_parameters_given(can: Capabilities) -> None:
+    made = {
+        one.to_dict()["field_name"]: one.to_dict() for one in index_params(HnswParams(8, 99), Bm25Params(0.3, 0.5), can)
+    }
+    wanted = {"vector": {"M": 8, "efConstruction": 99}}
+    if can.lexical:
+        wanted["sparse"] = {"bm25_k1": 0.3, "bm25_b": 0.5}
+    for name, params in wanted.items():
+        # Milvus Lite reads them below one name and ignores them elsewhere; servers the other way round.
+        assert {k: v for k, v in (made[name]["params"] if can is LITE else made[name]).items() if k in params} == params

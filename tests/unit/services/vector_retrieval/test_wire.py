@@ -70,6 +70,8 @@ def test_defaults() -> None:
         (search(fusion=pb.Fusion(weighted=pb.Weighted(dense=2))), ["fusion.weighted.dense"]),
         (search(fusion=pb.Fusion(weighted=pb.Weighted(dense=float("nan")))), ["fusion.weighted.dense"]),
         (search(fusion=pb.Fusion(weighted=pb.Weighted())), ["fusion.weighted"]),
+        (search(fusion=pb.Fusion(linear=pb.Linear(lexical=-1))), ["fusion.linear.lexical"]),
+        (search(fusion=pb.Fusion(linear=pb.Linear())), ["fusion.linear"]),
         (search(filter=filter_pb2.Filter()), ["filter"]),
         (search(filter=filter_pb2.Filter(exists="x")), ["filter.exists"]),
         (search(limit=0, filter=filter_pb2.Filter(exists="x")), ["limit", "filter.exists"]),

@@ -23,7 +23,7 @@ def test_check_tells_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert "2 distinct" in out
     assert "duplicates  1" in out
-    assert "2 × id: must not be empty (line 5, 6)" in out
+    assert "2 × id: must not be empty (line 5, line 6)" in out
     assert "not used: ean" in out
     assert "map price=amount/100" in out
 

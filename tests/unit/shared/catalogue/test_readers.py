@@ -191,6 +191,16 @@ def test_duplicates_come_in_order_and_are_counted(tmp_path: Path) -> None:
     assert kept["0"] == "t3000"
 
 
+def test_names_that_are_new_in_every_row_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.catalogue.mapping._MOST_COLUMNS", 110)
+    rows = [f'{{"id": "{n}", "title": "t", "seen by {n}": 1, "attributes.a{n}": "x"}}' for n in range(300)]
+    with read_catalogue(lines(tmp_path, *rows)) as reader:
+        assert sum(isinstance(row, Item) for row in reader) == 300
+        # The first hundred rows are looked at together, before there is anything to bound.
+        assert len(reader.binding.columns) == 2 + 2 * 100
+        assert len(reader.binding.attributes) == 100
+
+
 def test_columns_may_turn_up_late(tmp_path: Path) -> None:
     early = [f'{{"id": "{n}", "title": "t"}}' for n in range(150)]
     items, errors = split(lines(tmp_path, *early, '{"id": "x", "title": "t", "brand": "B", "colour": "red"}'))

@@ -58,7 +58,8 @@ async def test_long_texts_are_cut_at_the_bundles_limits(bundle: Bundle, start: S
     encoder = BiEncoder(bundle, await start(backend))
     await encoder.encode_queries(["word " * 500])
     await encoder.encode_items(["word " * 5000])
-    assert list(map(len, backend.seen)) == [16, 48]
+    await encoder.encode_users(["word " * 5000])
+    assert list(map(len, backend.seen)) == [16, 48, 48]
 
 
 async def test_with_a_cache_equal_queries_run_once(bundle: Bundle, start: Start) -> None:

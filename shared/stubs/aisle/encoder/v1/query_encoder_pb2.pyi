@@ -10,6 +10,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,6 +21,70 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _UserModel:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UserModelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UserModel.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    USER_MODEL_UNSPECIFIED: _UserModel.ValueType  # 0
+    """The server's default."""
+    USER_MODEL_WEIGHTED_MEAN: _UserModel.ValueType  # 1
+    """The mean of the items' vectors, each weighted by what was done and how long ago. The latest searches join it with
+    the vectors of their words.
+    """
+    USER_MODEL_TEXT: _UserModel.ValueType  # 2
+    """The language model reads the history as a text: recent searches and item titles, the newest first."""
+
+class UserModel(_UserModel, metaclass=_UserModelEnumTypeWrapper):
+    """How a history becomes a vector."""
+
+USER_MODEL_UNSPECIFIED: UserModel.ValueType  # 0
+"""The server's default."""
+USER_MODEL_WEIGHTED_MEAN: UserModel.ValueType  # 1
+"""The mean of the items' vectors, each weighted by what was done and how long ago. The latest searches join it with
+the vectors of their words.
+"""
+USER_MODEL_TEXT: UserModel.ValueType  # 2
+"""The language model reads the history as a text: recent searches and item titles, the newest first."""
+Global___UserModel: _TypeAlias = UserModel  # noqa: Y015
+
+class _UserActionType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UserActionTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UserActionType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    USER_ACTION_TYPE_UNSPECIFIED: _UserActionType.ValueType  # 0
+    """Not said: refused."""
+    USER_ACTION_TYPE_SEARCH: _UserActionType.ValueType  # 1
+    """Typed a query."""
+    USER_ACTION_TYPE_VIEW: _UserActionType.ValueType  # 2
+    """Looked at an item."""
+    USER_ACTION_TYPE_CLICK: _UserActionType.ValueType  # 3
+    """Chose an item from a list."""
+    USER_ACTION_TYPE_ADD_TO_CART: _UserActionType.ValueType  # 4
+    """Put an item into the cart."""
+    USER_ACTION_TYPE_PURCHASE: _UserActionType.ValueType  # 5
+    """Bought an item."""
+
+class UserActionType(_UserActionType, metaclass=_UserActionTypeEnumTypeWrapper):
+    """What a user can have done, as far as it says what they like."""
+
+USER_ACTION_TYPE_UNSPECIFIED: UserActionType.ValueType  # 0
+"""Not said: refused."""
+USER_ACTION_TYPE_SEARCH: UserActionType.ValueType  # 1
+"""Typed a query."""
+USER_ACTION_TYPE_VIEW: UserActionType.ValueType  # 2
+"""Looked at an item."""
+USER_ACTION_TYPE_CLICK: UserActionType.ValueType  # 3
+"""Chose an item from a list."""
+USER_ACTION_TYPE_ADD_TO_CART: UserActionType.ValueType  # 4
+"""Put an item into the cart."""
+USER_ACTION_TYPE_PURCHASE: UserActionType.ValueType  # 5
+"""Bought an item."""
+Global___UserActionType: _TypeAlias = UserActionType  # noqa: Y015
 
 @_typing.final
 class EncodeQueriesRequest(_message.Message):
@@ -78,3 +143,137 @@ class EncodeQueriesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EncodeQueriesResponse: _TypeAlias = EncodeQueriesResponse  # noqa: Y015
+
+@_typing.final
+class EncodeUsersRequest(_message.Message):
+    """Asks for the vectors of some users."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USERS_FIELD_NUMBER: _builtins.int
+    ITEM_EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    model: Global___UserModel.ValueType
+    """How."""
+    priority: _priority_pb2.Priority.ValueType
+    """Who waits."""
+    @_builtins.property
+    def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserHistory]:
+        """1 to 64."""
+
+    @_builtins.property
+    def item_embeddings(self) -> _embeddings_pb2.Embeddings:
+        """One row an action that names it in `item_row`, made by this encoder's model: a row of another version is refused
+        with FAILED_PRECONDITION.
+        """
+
+    def __init__(
+        self,
+        *,
+        users: _abc.Iterable[Global___UserHistory] | None = ...,
+        item_embeddings: _embeddings_pb2.Embeddings | None = ...,
+        model: Global___UserModel.ValueType = ...,
+        priority: _priority_pb2.Priority.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["item_embeddings", b"item_embeddings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_embeddings", b"item_embeddings", "model", b"model", "priority", b"priority", "users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EncodeUsersRequest: _TypeAlias = EncodeUsersRequest  # noqa: Y015
+
+@_typing.final
+class UserHistory(_message.Message):
+    """What one user did, the newest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def actions(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserAction]:
+        """At most 200; what the model has no room for is left out, the oldest first."""
+
+    def __init__(
+        self,
+        *,
+        actions: _abc.Iterable[Global___UserAction] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserHistory: _TypeAlias = UserHistory  # noqa: Y015
+
+@_typing.final
+class UserAction(_message.Message):
+    """One thing a user did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    AGE_S_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    ITEM_ROW_FIELD_NUMBER: _builtins.int
+    type: Global___UserActionType.ValueType
+    """What."""
+    age_s: _builtins.float
+    """How long ago, in seconds; not negative."""
+    text: _builtins.str
+    """A search's words, or an item's title; at most 2,000 characters. Read by TEXT, and by WEIGHTED_MEAN of searches."""
+    item_row: _builtins.int
+    """The row of `item_embeddings` that is this item's. Read by WEIGHTED_MEAN; only searches count there without one."""
+    def __init__(
+        self,
+        *,
+        type: Global___UserActionType.ValueType = ...,
+        age_s: _builtins.float = ...,
+        text: _builtins.str = ...,
+        item_row: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_item_row", b"_item_row", "item_row", b"item_row"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_item_row", b"_item_row", "age_s", b"age_s", "item_row", b"item_row", "text", b"text", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__item_row: _TypeAlias = _typing.Literal["item_row"]  # noqa: Y015
+    _WhichOneofArgType__item_row: _TypeAlias = _typing.Literal["_item_row", b"_item_row"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__item_row) -> _WhichOneofReturnType__item_row | None: ...
+
+Global___UserAction: _TypeAlias = UserAction  # noqa: Y015
+
+@_typing.final
+class EncodeUsersResponse(_message.Message):
+    """The vectors, in the order of the users."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: Global___UserModel.ValueType
+    """How: never UNSPECIFIED."""
+    @_builtins.property
+    def embeddings(self) -> _embeddings_pb2.Embeddings:
+        """One unit-length row a user."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_row_error_pb2.RowError]:
+        """Rows that failed."""
+
+    def __init__(
+        self,
+        *,
+        embeddings: _embeddings_pb2.Embeddings | None = ...,
+        errors: _abc.Iterable[_row_error_pb2.RowError] | None = ...,
+        model: Global___UserModel.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "errors", b"errors", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EncodeUsersResponse: _TypeAlias = EncodeUsersResponse  # noqa: Y015

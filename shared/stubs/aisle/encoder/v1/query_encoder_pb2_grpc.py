@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class QueryEncoderStub:
-    """Turns what shoppers type into vectors in the item space. Built for latency.
+    """Turns what shoppers type and do into vectors in the item space. Built for latency.
     """
 
     def __init__(self, channel):
@@ -41,6 +41,11 @@ class QueryEncoderStub:
                 request_serializer=aisle_dot_encoder_dot_v1_dot_query__encoder__pb2.EncodeQueriesRequest.SerializeToString,
                 response_deserializer=aisle_dot_encoder_dot_v1_dot_query__encoder__pb2.EncodeQueriesResponse.FromString,
                 _registered_method=True)
+        self.EncodeUsers = channel.unary_unary(
+                '/aisle.encoder.v1.QueryEncoder/EncodeUsers',
+                request_serializer=aisle_dot_encoder_dot_v1_dot_query__encoder__pb2.EncodeUsersRequest.SerializeToString,
+                response_deserializer=aisle_dot_encoder_dot_v1_dot_query__encoder__pb2.EncodeUsersResponse.FromString,
+                _registered_method=True)
         self.GetModel = channel.unary_unary(
                 '/aisle.encoder.v1.QueryEncoder/GetModel',
                 request_serializer=aisle_dot_common_dot_v1_dot_model__pb2.GetModelRequest.SerializeToString,
@@ -49,11 +54,18 @@ class QueryEncoderStub:
 
 
 class QueryEncoderServicer:
-    """Turns what shoppers type into vectors in the item space. Built for latency.
+    """Turns what shoppers type and do into vectors in the item space. Built for latency.
     """
 
     def EncodeQueries(self, request, context):
         """Encodes a batch of queries. A query that fails alone is reported in `errors`; its row is zeros.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EncodeUsers(self, request, context):
+        """Encodes a batch of histories. A user whose history says nothing is reported in `errors`; their row is zeros.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,6 +86,11 @@ def add_QueryEncoderServicer_to_server(servicer, server):
                     request_deserializer=aisle_dot_encoder_dot_v1_dot_query__encoder__pb2.EncodeQueriesRequest.FromString,
                     response_serializer=aisle_dot_encoder_dot_v1_dot_query__encoder__pb2.EncodeQueriesResponse.SerializeToString,
             ),
+            'EncodeUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.EncodeUsers,
+                    request_deserializer=aisle_dot_encoder_dot_v1_dot_query__encoder__pb2.EncodeUsersRequest.FromString,
+                    response_serializer=aisle_dot_encoder_dot_v1_dot_query__encoder__pb2.EncodeUsersResponse.SerializeToString,
+            ),
             'GetModel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModel,
                     request_deserializer=aisle_dot_common_dot_v1_dot_model__pb2.GetModelRequest.FromString,
@@ -88,7 +105,7 @@ def add_QueryEncoderServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class QueryEncoder:
-    """Turns what shoppers type into vectors in the item space. Built for latency.
+    """Turns what shoppers type and do into vectors in the item space. Built for latency.
     """
 
     @staticmethod
@@ -108,6 +125,33 @@ class QueryEncoder:
             '/aisle.encoder.v1.QueryEncoder/EncodeQueries',
             aisle_dot_encoder_dot_v1_dot_query__encoder__pb2.EncodeQueriesRequest.SerializeToString,
             aisle_dot_encoder_dot_v1_dot_query__encoder__pb2.EncodeQueriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EncodeUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aisle.encoder.v1.QueryEncoder/EncodeUsers',
+            aisle_dot_encoder_dot_v1_dot_query__encoder__pb2.EncodeUsersRequest.SerializeToString,
+            aisle_dot_encoder_dot_v1_dot_query__encoder__pb2.EncodeUsersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -28,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class QueryEncoderStub:
-    """Turns what shoppers type into vectors in the item space. Built for latency."""
+    """Turns what shoppers type and do into vectors in the item space. Built for latency."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -36,21 +36,25 @@ class QueryEncoderStub:
     def __new__(cls, channel: _aio.Channel) -> QueryEncoderAsyncStub: ...
     EncodeQueries: _grpc.UnaryUnaryMultiCallable[_query_encoder_pb2.EncodeQueriesRequest, _query_encoder_pb2.EncodeQueriesResponse]
     """Encodes a batch of queries. A query that fails alone is reported in `errors`; its row is zeros."""
+    EncodeUsers: _grpc.UnaryUnaryMultiCallable[_query_encoder_pb2.EncodeUsersRequest, _query_encoder_pb2.EncodeUsersResponse]
+    """Encodes a batch of histories. A user whose history says nothing is reported in `errors`; their row is zeros."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.GetModelResponse]
     """What model answers now."""
 
 @_typing.type_check_only
 class QueryEncoderAsyncStub(QueryEncoderStub):
-    """Turns what shoppers type into vectors in the item space. Built for latency."""
+    """Turns what shoppers type and do into vectors in the item space. Built for latency."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     EncodeQueries: _aio.UnaryUnaryMultiCallable[_query_encoder_pb2.EncodeQueriesRequest, _query_encoder_pb2.EncodeQueriesResponse]  # type: ignore[assignment]
     """Encodes a batch of queries. A query that fails alone is reported in `errors`; its row is zeros."""
+    EncodeUsers: _aio.UnaryUnaryMultiCallable[_query_encoder_pb2.EncodeUsersRequest, _query_encoder_pb2.EncodeUsersResponse]  # type: ignore[assignment]
+    """Encodes a batch of histories. A user whose history says nothing is reported in `errors`; their row is zeros."""
     GetModel: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.GetModelResponse]  # type: ignore[assignment]
     """What model answers now."""
 
 class QueryEncoderServicer(metaclass=_abc_1.ABCMeta):
-    """Turns what shoppers type into vectors in the item space. Built for latency."""
+    """Turns what shoppers type and do into vectors in the item space. Built for latency."""
 
     @_abc_1.abstractmethod
     def EncodeQueries(
@@ -59,6 +63,14 @@ class QueryEncoderServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_query_encoder_pb2.EncodeQueriesResponse, _abc.Awaitable[_query_encoder_pb2.EncodeQueriesResponse]]:
         """Encodes a batch of queries. A query that fails alone is reported in `errors`; its row is zeros."""
+
+    @_abc_1.abstractmethod
+    def EncodeUsers(
+        self,
+        request: _query_encoder_pb2.EncodeUsersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_encoder_pb2.EncodeUsersResponse, _abc.Awaitable[_query_encoder_pb2.EncodeUsersResponse]]:
+        """Encodes a batch of histories. A user whose history says nothing is reported in `errors`; their row is zeros."""
 
     @_abc_1.abstractmethod
     def GetModel(

@@ -85,7 +85,8 @@ class CatalogServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteItems(self, request, context):
-        """Removes items. Unknown ids are not an error.
+        """Removes items. Unknown ids are not an error. An upsert with an `updated_at` before the delete does not bring an item
+        back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

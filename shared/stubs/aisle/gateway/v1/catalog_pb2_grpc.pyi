@@ -44,7 +44,9 @@ class CatalogStub:
     GetItem: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.GetItemRequest, _catalog_pb2.GetItemResponse]
     """Reads one item."""
     DeleteItems: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.DeleteItemsRequest, _catalog_pb2.DeleteItemsResponse]
-    """Removes items. Unknown ids are not an error."""
+    """Removes items. Unknown ids are not an error. An upsert with an `updated_at` before the delete does not bring an item
+    back.
+    """
 
 @_typing.type_check_only
 class CatalogAsyncStub(CatalogStub):
@@ -62,7 +64,9 @@ class CatalogAsyncStub(CatalogStub):
     GetItem: _aio.UnaryUnaryMultiCallable[_catalog_pb2.GetItemRequest, _catalog_pb2.GetItemResponse]  # type: ignore[assignment]
     """Reads one item."""
     DeleteItems: _aio.UnaryUnaryMultiCallable[_catalog_pb2.DeleteItemsRequest, _catalog_pb2.DeleteItemsResponse]  # type: ignore[assignment]
-    """Removes items. Unknown ids are not an error."""
+    """Removes items. Unknown ids are not an error. An upsert with an `updated_at` before the delete does not bring an item
+    back.
+    """
 
 class CatalogServicer(metaclass=_abc_1.ABCMeta):
     """The shop's items: what search finds."""
@@ -101,6 +105,8 @@ class CatalogServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.DeleteItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.DeleteItemsResponse, _abc.Awaitable[_catalog_pb2.DeleteItemsResponse]]:
-        """Removes items. Unknown ids are not an error."""
+        """Removes items. Unknown ids are not an error. An upsert with an `updated_at` before the delete does not bring an item
+        back.
+        """
 
 def add_CatalogServicer_to_server(servicer: CatalogServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

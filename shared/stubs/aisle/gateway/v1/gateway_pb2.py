@@ -24,37 +24,44 @@ _sym_db = _symbol_database.Default()
 
 from aisle.catalog.v1 import filter_pb2 as aisle_dot_catalog_dot_v1_dot_filter__pb2
 from aisle.catalog.v1 import item_pb2 as aisle_dot_catalog_dot_v1_dot_item__pb2
+from aisle.encoder.v1 import query_encoder_pb2 as aisle_dot_encoder_dot_v1_dot_query__encoder__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61isle/gateway/v1/gateway.proto\x12\x10\x61isle.gateway.v1\x1a\x1d\x61isle/catalog/v1/filter.proto\x1a\x1b\x61isle/catalog/v1/item.proto\"\x99\x01\n\rSearchRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12(\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x18.aisle.catalog.v1.Filter\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x17\n\x0f\x63\x61ndidate_count\x18\x05 \x01(\x05\x12\x0f\n\x07\x65xplain\x18\x06 \x01(\x08\"\x88\x01\n\x0eSearchResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.aisle.gateway.v1.SearchResult\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x04info\x18\x03 \x01(\x0b\x32\x1e.aisle.gateway.v1.ResponseInfo\"\xa1\x01\n\x13SimilarItemsRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12(\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x18.aisle.catalog.v1.Filter\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x17\n\x0f\x63\x61ndidate_count\x18\x05 \x01(\x05\x12\x0f\n\x07\x65xplain\x18\x06 \x01(\x08\"\x8e\x01\n\x14SimilarItemsResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.aisle.gateway.v1.SearchResult\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x04info\x18\x03 \x01(\x0b\x32\x1e.aisle.gateway.v1.ResponseInfo\"x\n\x0cSearchResult\x12$\n\x04item\x18\x01 \x01(\x0b\x32\x16.aisle.catalog.v1.Item\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x33\n\tbreakdown\x18\x03 \x01(\x0b\x32 .aisle.gateway.v1.ScoreBreakdown\"\x9a\x02\n\x0eScoreBreakdown\x12\x18\n\x0b\x64\x65nse_score\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\ndense_rank\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x1a\n\rlexical_score\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x19\n\x0clexical_rank\x18\x04 \x01(\rH\x03\x88\x01\x01\x12\x1c\n\x0fretrieval_score\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12\x19\n\x0crerank_score\x18\x06 \x01(\x01H\x05\x88\x01\x01\x42\x0e\n\x0c_dense_scoreB\r\n\x0b_dense_rankB\x10\n\x0e_lexical_scoreB\x0f\n\r_lexical_rankB\x12\n\x10_retrieval_scoreB\x0f\n\r_rerank_score\"\xe9\x01\n\x0cResponseInfo\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12/\n\x08\x64\x65graded\x18\x02 \x03(\x0b\x32\x1d.aisle.gateway.v1.Degradation\x12.\n\x07timings\x18\x03 \x03(\x0b\x32\x1d.aisle.gateway.v1.StageTiming\x12\x37\n\x0emodel_versions\x18\x04 \x01(\x0b\x32\x1f.aisle.gateway.v1.ModelVersions\x12\x17\n\x0f\x63\x61ndidate_count\x18\x05 \x01(\r\x12\x12\n\ngeneration\x18\x06 \x01(\t\"P\n\x0b\x44\x65gradation\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .aisle.gateway.v1.DegradedReason\x12\x0f\n\x07message\x18\x02 \x01(\t\"2\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x14\n\x0cmilliseconds\x18\x02 \x01(\x01\"G\n\rModelVersions\x12\x15\n\rquery_encoder\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\t\x12\x10\n\x08reranker\x18\x03 \x01(\t*\x82\x02\n\x0e\x44\x65gradedReason\x12\x1f\n\x1b\x44\x45GRADED_REASON_UNSPECIFIED\x10\x00\x12(\n$DEGRADED_REASON_RERANKER_UNAVAILABLE\x10\x01\x12$\n DEGRADED_REASON_RERANKER_PARTIAL\x10\x02\x12-\n)DEGRADED_REASON_QUERY_ENCODER_UNAVAILABLE\x10\x03\x12\'\n#DEGRADED_REASON_LEXICAL_UNSUPPORTED\x10\x04\x12\'\n#DEGRADED_REASON_PREVIOUS_GENERATION\x10\x05\x32\xb5\x01\n\x07Gateway\x12K\n\x06Search\x12\x1f.aisle.gateway.v1.SearchRequest\x1a .aisle.gateway.v1.SearchResponse\x12]\n\x0cSimilarItems\x12%.aisle.gateway.v1.SimilarItemsRequest\x1a&.aisle.gateway.v1.SimilarItemsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61isle/gateway/v1/gateway.proto\x12\x10\x61isle.gateway.v1\x1a\x1d\x61isle/catalog/v1/filter.proto\x1a\x1b\x61isle/catalog/v1/item.proto\x1a$aisle/encoder/v1/query_encoder.proto\"\x82\x02\n\rSearchRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12(\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x18.aisle.catalog.v1.Filter\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x17\n\x0f\x63\x61ndidate_count\x18\x05 \x01(\x05\x12\x0f\n\x07\x65xplain\x18\x06 \x01(\x08\x12\x0f\n\x07user_id\x18\x07 \x01(\t\x12#\n\x16personalization_weight\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\x0e\x65xperiment_arm\x18\t \x01(\tB\x19\n\x17_personalization_weight\"\x88\x01\n\x0eSearchResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.aisle.gateway.v1.SearchResult\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x04info\x18\x03 \x01(\x0b\x32\x1e.aisle.gateway.v1.ResponseInfo\"\xa1\x01\n\x13SimilarItemsRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12(\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x18.aisle.catalog.v1.Filter\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x17\n\x0f\x63\x61ndidate_count\x18\x05 \x01(\x05\x12\x0f\n\x07\x65xplain\x18\x06 \x01(\x08\"\x8e\x01\n\x14SimilarItemsResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.aisle.gateway.v1.SearchResult\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x04info\x18\x03 \x01(\x0b\x32\x1e.aisle.gateway.v1.ResponseInfo\"\x94\x03\n\x10RecommendRequest\x12\x33\n\x07\x63ontext\x18\x01 \x01(\x0e\x32\".aisle.gateway.v1.RecommendContext\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x10\n\x08item_ids\x18\x03 \x03(\t\x12\r\n\x05query\x18\x04 \x01(\t\x12(\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x18.aisle.catalog.v1.Filter\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\x12\x17\n\x0f\x63\x61ndidate_count\x18\x08 \x01(\x05\x12\x14\n\x0c\x65xclude_seen\x18\t \x01(\x08\x12\x19\n\x11\x65xclude_purchased\x18\n \x01(\x08\x12\x16\n\tdiversity\x18\x0b \x01(\x01H\x00\x88\x01\x01\x12/\n\nuser_model\x18\x0c \x01(\x0e\x32\x1b.aisle.encoder.v1.UserModel\x12\x0f\n\x07\x65xplain\x18\r \x01(\x08\x12\x16\n\x0e\x65xperiment_arm\x18\x0e \x01(\tB\x0c\n\n_diversity\"\x8b\x01\n\x11RecommendResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.aisle.gateway.v1.SearchResult\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12,\n\x04info\x18\x03 \x01(\x0b\x32\x1e.aisle.gateway.v1.ResponseInfo\"x\n\x0cSearchResult\x12$\n\x04item\x18\x01 \x01(\x0b\x32\x16.aisle.catalog.v1.Item\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x33\n\tbreakdown\x18\x03 \x01(\x0b\x32 .aisle.gateway.v1.ScoreBreakdown\"\xeb\x03\n\x0eScoreBreakdown\x12\x18\n\x0b\x64\x65nse_score\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\ndense_rank\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x1a\n\rlexical_score\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x19\n\x0clexical_rank\x18\x04 \x01(\rH\x03\x88\x01\x01\x12\x1c\n\x0fretrieval_score\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12\x19\n\x0crerank_score\x18\x06 \x01(\x01H\x05\x88\x01\x01\x12\x17\n\nuser_score\x18\x07 \x01(\x01H\x06\x88\x01\x01\x12\x1a\n\rrelated_score\x18\x08 \x01(\x01H\x07\x88\x01\x01\x12\x1d\n\x10popularity_score\x18\t \x01(\x01H\x08\x88\x01\x01\x12\x1c\n\x0fpersonalization\x18\n \x01(\x01H\t\x88\x01\x01\x12\x13\n\x0b\x65xploration\x18\x0b \x01(\x08\x42\x0e\n\x0c_dense_scoreB\r\n\x0b_dense_rankB\x10\n\x0e_lexical_scoreB\x0f\n\r_lexical_rankB\x12\n\x10_retrieval_scoreB\x0f\n\r_rerank_scoreB\r\n\x0b_user_scoreB\x10\n\x0e_related_scoreB\x13\n\x11_popularity_scoreB\x12\n\x10_personalization\"\x84\x02\n\x0cResponseInfo\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12/\n\x08\x64\x65graded\x18\x02 \x03(\x0b\x32\x1d.aisle.gateway.v1.Degradation\x12.\n\x07timings\x18\x03 \x03(\x0b\x32\x1d.aisle.gateway.v1.StageTiming\x12\x37\n\x0emodel_versions\x18\x04 \x01(\x0b\x32\x1f.aisle.gateway.v1.ModelVersions\x12\x17\n\x0f\x63\x61ndidate_count\x18\x05 \x01(\r\x12\x12\n\ngeneration\x18\x06 \x01(\t\x12\x19\n\x11\x61ttribution_token\x18\x07 \x01(\t\"P\n\x0b\x44\x65gradation\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .aisle.gateway.v1.DegradedReason\x12\x0f\n\x07message\x18\x02 \x01(\t\"2\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x14\n\x0cmilliseconds\x18\x02 \x01(\x01\"G\n\rModelVersions\x12\x15\n\rquery_encoder\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\t\x12\x10\n\x08reranker\x18\x03 \x01(\t*\xb8\x01\n\x10RecommendContext\x12!\n\x1dRECOMMEND_CONTEXT_UNSPECIFIED\x10\x00\x12\x1a\n\x16RECOMMEND_CONTEXT_HOME\x10\x01\x12#\n\x1fRECOMMEND_CONTEXT_SIMILAR_ITEMS\x10\x02\x12\x1c\n\x18RECOMMEND_CONTEXT_BASKET\x10\x03\x12\"\n\x1eRECOMMEND_CONTEXT_AFTER_SEARCH\x10\x04*\xd3\x02\n\x0e\x44\x65gradedReason\x12\x1f\n\x1b\x44\x45GRADED_REASON_UNSPECIFIED\x10\x00\x12(\n$DEGRADED_REASON_RERANKER_UNAVAILABLE\x10\x01\x12$\n DEGRADED_REASON_RERANKER_PARTIAL\x10\x02\x12-\n)DEGRADED_REASON_QUERY_ENCODER_UNAVAILABLE\x10\x03\x12\'\n#DEGRADED_REASON_LEXICAL_UNSUPPORTED\x10\x04\x12\'\n#DEGRADED_REASON_PREVIOUS_GENERATION\x10\x05\x12/\n+DEGRADED_REASON_PERSONALIZATION_UNAVAILABLE\x10\x06\x12\x1e\n\x1a\x44\x45GRADED_REASON_COLD_START\x10\x07\x32\x8b\x02\n\x07Gateway\x12K\n\x06Search\x12\x1f.aisle.gateway.v1.SearchRequest\x1a .aisle.gateway.v1.SearchResponse\x12]\n\x0cSimilarItems\x12%.aisle.gateway.v1.SimilarItemsRequest\x1a&.aisle.gateway.v1.SimilarItemsResponse\x12T\n\tRecommend\x12\".aisle.gateway.v1.RecommendRequest\x1a#.aisle.gateway.v1.RecommendResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aisle.gateway.v1.gateway_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DEGRADEDREASON']._serialized_start=1567
-  _globals['_DEGRADEDREASON']._serialized_end=1825
-  _globals['_SEARCHREQUEST']._serialized_start=113
-  _globals['_SEARCHREQUEST']._serialized_end=266
-  _globals['_SEARCHRESPONSE']._serialized_start=269
-  _globals['_SEARCHRESPONSE']._serialized_end=405
-  _globals['_SIMILARITEMSREQUEST']._serialized_start=408
-  _globals['_SIMILARITEMSREQUEST']._serialized_end=569
-  _globals['_SIMILARITEMSRESPONSE']._serialized_start=572
-  _globals['_SIMILARITEMSRESPONSE']._serialized_end=714
-  _globals['_SEARCHRESULT']._serialized_start=716
-  _globals['_SEARCHRESULT']._serialized_end=836
-  _globals['_SCOREBREAKDOWN']._serialized_start=839
-  _globals['_SCOREBREAKDOWN']._serialized_end=1121
-  _globals['_RESPONSEINFO']._serialized_start=1124
-  _globals['_RESPONSEINFO']._serialized_end=1357
-  _globals['_DEGRADATION']._serialized_start=1359
-  _globals['_DEGRADATION']._serialized_end=1439
-  _globals['_STAGETIMING']._serialized_start=1441
-  _globals['_STAGETIMING']._serialized_end=1491
-  _globals['_MODELVERSIONS']._serialized_start=1493
-  _globals['_MODELVERSIONS']._serialized_end=1564
-  _globals['_GATEWAY']._serialized_start=1828
-  _globals['_GATEWAY']._serialized_end=2009
+  _globals['_RECOMMENDCONTEXT']._serialized_start=2495
+  _globals['_RECOMMENDCONTEXT']._serialized_end=2679
+  _globals['_DEGRADEDREASON']._serialized_start=2682
+  _globals['_DEGRADEDREASON']._serialized_end=3021
+  _globals['_SEARCHREQUEST']._serialized_start=151
+  _globals['_SEARCHREQUEST']._serialized_end=409
+  _globals['_SEARCHRESPONSE']._serialized_start=412
+  _globals['_SEARCHRESPONSE']._serialized_end=548
+  _globals['_SIMILARITEMSREQUEST']._serialized_start=551
+  _globals['_SIMILARITEMSREQUEST']._serialized_end=712
+  _globals['_SIMILARITEMSRESPONSE']._serialized_start=715
+  _globals['_SIMILARITEMSRESPONSE']._serialized_end=857
+  _globals['_RECOMMENDREQUEST']._serialized_start=860
+  _globals['_RECOMMENDREQUEST']._serialized_end=1264
+  _globals['_RECOMMENDRESPONSE']._serialized_start=1267
+  _globals['_RECOMMENDRESPONSE']._serialized_end=1406
+  _globals['_SEARCHRESULT']._serialized_start=1408
+  _globals['_SEARCHRESULT']._serialized_end=1528
+  _globals['_SCOREBREAKDOWN']._serialized_start=1531
+  _globals['_SCOREBREAKDOWN']._serialized_end=2022
+  _globals['_RESPONSEINFO']._serialized_start=2025
+  _globals['_RESPONSEINFO']._serialized_end=2285
+  _globals['_DEGRADATION']._serialized_start=2287
+  _globals['_DEGRADATION']._serialized_end=2367
+  _globals['_STAGETIMING']._serialized_start=2369
+  _globals['_STAGETIMING']._serialized_end=2419
+  _globals['_MODELVERSIONS']._serialized_start=2421
+  _globals['_MODELVERSIONS']._serialized_end=2492
+  _globals['_GATEWAY']._serialized_start=3024
+  _globals['_GATEWAY']._serialized_end=3291
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ isort:skip_file
 
 from aisle.catalog.v1 import filter_pb2 as _filter_pb2
 from aisle.catalog.v1 import item_pb2 as _item_pb2
+from aisle.encoder.v1 import query_encoder_pb2 as _query_encoder_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -20,6 +21,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _RecommendContext:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RecommendContextEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RecommendContext.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RECOMMEND_CONTEXT_UNSPECIFIED: _RecommendContext.ValueType  # 0
+    """Read as HOME."""
+    RECOMMEND_CONTEXT_HOME: _RecommendContext.ValueType  # 1
+    """From what the user did."""
+    RECOMMEND_CONTEXT_SIMILAR_ITEMS: _RecommendContext.ValueType  # 2
+    """From the one item of `item_ids`; what the user did has a say where a user is named."""
+    RECOMMEND_CONTEXT_BASKET: _RecommendContext.ValueType  # 3
+    """What goes with the items of `item_ids`, and is none of them."""
+    RECOMMEND_CONTEXT_AFTER_SEARCH: _RecommendContext.ValueType  # 4
+    """From `query`, for a shopper who did not choose what it found, and from what the user did."""
+
+class RecommendContext(_RecommendContext, metaclass=_RecommendContextEnumTypeWrapper):
+    """What recommendations start from."""
+
+RECOMMEND_CONTEXT_UNSPECIFIED: RecommendContext.ValueType  # 0
+"""Read as HOME."""
+RECOMMEND_CONTEXT_HOME: RecommendContext.ValueType  # 1
+"""From what the user did."""
+RECOMMEND_CONTEXT_SIMILAR_ITEMS: RecommendContext.ValueType  # 2
+"""From the one item of `item_ids`; what the user did has a say where a user is named."""
+RECOMMEND_CONTEXT_BASKET: RecommendContext.ValueType  # 3
+"""What goes with the items of `item_ids`, and is none of them."""
+RECOMMEND_CONTEXT_AFTER_SEARCH: RecommendContext.ValueType  # 4
+"""From `query`, for a shopper who did not choose what it found, and from what the user did."""
+Global___RecommendContext: _TypeAlias = RecommendContext  # noqa: Y015
 
 class _DegradedReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -39,6 +72,10 @@ class _DegradedReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degrad
     """The store cannot search by words: found by vector alone."""
     DEGRADED_REASON_PREVIOUS_GENERATION: _DegradedReason.ValueType  # 5
     """The index has a newer model than the query's vector: found in the generation before, without the items added since."""
+    DEGRADED_REASON_PERSONALIZATION_UNAVAILABLE: _DegradedReason.ValueType  # 6
+    """The behaviour log, or what turns behaviour into a vector, did not answer: as for a shopper who is not known."""
+    DEGRADED_REASON_COLD_START: _DegradedReason.ValueType  # 7
+    """Nothing is known of this shopper: what is popular."""
 
 class DegradedReason(_DegradedReason, metaclass=_DegradedReasonEnumTypeWrapper):
     """What can be left out of an answer."""
@@ -55,6 +92,10 @@ DEGRADED_REASON_LEXICAL_UNSUPPORTED: DegradedReason.ValueType  # 4
 """The store cannot search by words: found by vector alone."""
 DEGRADED_REASON_PREVIOUS_GENERATION: DegradedReason.ValueType  # 5
 """The index has a newer model than the query's vector: found in the generation before, without the items added since."""
+DEGRADED_REASON_PERSONALIZATION_UNAVAILABLE: DegradedReason.ValueType  # 6
+"""The behaviour log, or what turns behaviour into a vector, did not answer: as for a shopper who is not known."""
+DEGRADED_REASON_COLD_START: DegradedReason.ValueType  # 7
+"""Nothing is known of this shopper: what is popular."""
 Global___DegradedReason: _TypeAlias = DegradedReason  # noqa: Y015
 
 @_typing.final
@@ -69,6 +110,9 @@ class SearchRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     CANDIDATE_COUNT_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    PERSONALIZATION_WEIGHT_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ARM_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """What the shopper typed: not blank, at most 500 characters."""
     page_size: _builtins.int
@@ -84,6 +128,14 @@ class SearchRequest(_message.Message):
     """
     explain: _builtins.bool
     """Whether each result says where its score came from."""
+    user_id: _builtins.str
+    """The shop's id of the shopper, at most 256 characters; empty for one who is not known. What they did then has a say
+    in the order.
+    """
+    personalization_weight: _builtins.float
+    """How much of a say, 0 (none) to 1 (all of it); the server's default when absent."""
+    experiment_arm: _builtins.str
+    """Arm of the caller's experiment, at most 64 characters: comes back with the events that this response leads to."""
     @_builtins.property
     def filter(self) -> _filter_pb2.Filter:
         """Holds for every result."""
@@ -97,12 +149,17 @@ class SearchRequest(_message.Message):
         page_token: _builtins.str = ...,
         candidate_count: _builtins.int = ...,
         explain: _builtins.bool = ...,
+        user_id: _builtins.str = ...,
+        personalization_weight: _builtins.float | None = ...,
+        experiment_arm: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_personalization_weight", b"_personalization_weight", "filter", b"filter", "personalization_weight", b"personalization_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate_count", b"candidate_count", "explain", b"explain", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "query", b"query"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_personalization_weight", b"_personalization_weight", "candidate_count", b"candidate_count", "experiment_arm", b"experiment_arm", "explain", b"explain", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "personalization_weight", b"personalization_weight", "query", b"query", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__personalization_weight: _TypeAlias = _typing.Literal["personalization_weight"]  # noqa: Y015
+    _WhichOneofArgType__personalization_weight: _TypeAlias = _typing.Literal["_personalization_weight", b"_personalization_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__personalization_weight) -> _WhichOneofReturnType__personalization_weight | None: ...
 
 Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
 
@@ -222,6 +279,125 @@ class SimilarItemsResponse(_message.Message):
 Global___SimilarItemsResponse: _TypeAlias = SimilarItemsResponse  # noqa: Y015
 
 @_typing.final
+class RecommendRequest(_message.Message):
+    """Asks for recommendations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    ITEM_IDS_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CANDIDATE_COUNT_FIELD_NUMBER: _builtins.int
+    EXCLUDE_SEEN_FIELD_NUMBER: _builtins.int
+    EXCLUDE_PURCHASED_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
+    USER_MODEL_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_ARM_FIELD_NUMBER: _builtins.int
+    context: Global___RecommendContext.ValueType
+    """What to start from."""
+    user_id: _builtins.str
+    """The shop's id of the shopper, at most 256 characters; empty for one who is not known."""
+    query: _builtins.str
+    """AFTER_SEARCH: what was typed, not blank, at most 500 characters. Else empty."""
+    page_size: _builtins.int
+    """Results per page, 1 to 100; 0 means 10."""
+    page_token: _builtins.str
+    """From the previous response, with the rest of the request unchanged but for `page_size` and `explain`; empty
+    for the first page, which draws up the list. Whatever happens between pages, no item is on two of them.
+    """
+    candidate_count: _builtins.int
+    """How many candidates are retrieved and ordered, 1 to 1,000; 0 means the server's default."""
+    exclude_seen: _builtins.bool
+    """Leaves out what the user viewed or clicked."""
+    exclude_purchased: _builtins.bool
+    """Leaves out what the user bought."""
+    diversity: _builtins.float
+    """How much results are to differ from each other, 0 (not asked) to 1, by maximal marginal relevance: each place goes to
+    the item with the most of (1 - diversity) * score - diversity * likeness to those above. The server's default when
+    absent.
+    """
+    user_model: _query_encoder_pb2.UserModel.ValueType
+    """How the user's history becomes a vector; the server's default when not said."""
+    explain: _builtins.bool
+    """Whether each result says where its score came from."""
+    experiment_arm: _builtins.str
+    """Arm of the caller's experiment, at most 64 characters: comes back with the events that this response leads to."""
+    @_builtins.property
+    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """SIMILAR_ITEMS: 1. BASKET: 1 to 50. Never among the results. Else none."""
+
+    @_builtins.property
+    def filter(self) -> _filter_pb2.Filter:
+        """Holds for every result."""
+
+    def __init__(
+        self,
+        *,
+        context: Global___RecommendContext.ValueType = ...,
+        user_id: _builtins.str = ...,
+        item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        query: _builtins.str = ...,
+        filter: _filter_pb2.Filter | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        candidate_count: _builtins.int = ...,
+        exclude_seen: _builtins.bool = ...,
+        exclude_purchased: _builtins.bool = ...,
+        diversity: _builtins.float | None = ...,
+        user_model: _query_encoder_pb2.UserModel.ValueType = ...,
+        explain: _builtins.bool = ...,
+        experiment_arm: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "diversity", b"diversity", "filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "candidate_count", b"candidate_count", "context", b"context", "diversity", b"diversity", "exclude_purchased", b"exclude_purchased", "exclude_seen", b"exclude_seen", "experiment_arm", b"experiment_arm", "explain", b"explain", "filter", b"filter", "item_ids", b"item_ids", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "user_id", b"user_id", "user_model", b"user_model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__diversity: _TypeAlias = _typing.Literal["diversity"]  # noqa: Y015
+    _WhichOneofArgType__diversity: _TypeAlias = _typing.Literal["_diversity", b"_diversity"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__diversity) -> _WhichOneofReturnType__diversity | None: ...
+
+Global___RecommendRequest: _TypeAlias = RecommendRequest  # noqa: Y015
+
+@_typing.final
+class RecommendResponse(_message.Message):
+    """Recommendations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    INFO_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty after the last."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchResult]:
+        """Best first."""
+
+    @_builtins.property
+    def info(self) -> Global___ResponseInfo:
+        """How it was answered."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___SearchResult] | None = ...,
+        next_page_token: _builtins.str = ...,
+        info: Global___ResponseInfo | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "next_page_token", b"next_page_token", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecommendResponse: _TypeAlias = RecommendResponse  # noqa: Y015
+
+@_typing.final
 class SearchResult(_message.Message):
     """One result."""
 
@@ -267,6 +443,11 @@ class ScoreBreakdown(_message.Message):
     LEXICAL_RANK_FIELD_NUMBER: _builtins.int
     RETRIEVAL_SCORE_FIELD_NUMBER: _builtins.int
     RERANK_SCORE_FIELD_NUMBER: _builtins.int
+    USER_SCORE_FIELD_NUMBER: _builtins.int
+    RELATED_SCORE_FIELD_NUMBER: _builtins.int
+    POPULARITY_SCORE_FIELD_NUMBER: _builtins.int
+    PERSONALIZATION_FIELD_NUMBER: _builtins.int
+    EXPLORATION_FIELD_NUMBER: _builtins.int
     dense_score: _builtins.float
     """Cosine similarity of query and item vectors."""
     dense_rank: _builtins.int
@@ -279,6 +460,18 @@ class ScoreBreakdown(_message.Message):
     """The two fused: what candidates are retrieved by."""
     rerank_score: _builtins.float
     """The re-ranker's own score."""
+    user_score: _builtins.float
+    """Cosine similarity of the user's vector and the item's."""
+    related_score: _builtins.float
+    """How well the item goes with what the user took or the basket holds, by what others took together; 0 to 1, the best
+    candidate's being 1.
+    """
+    popularity_score: _builtins.float
+    """How popular the item is, where that decided; 0 to 1, the best candidate's being 1."""
+    personalization: _builtins.float
+    """What the user's history added to `score`, below 0 where it took from it. Absent where it had no say."""
+    exploration: _builtins.bool
+    """Whether the item has its place for being new: a share of places is kept for items nobody has seen yet."""
     def __init__(
         self,
         *,
@@ -288,10 +481,15 @@ class ScoreBreakdown(_message.Message):
         lexical_rank: _builtins.int | None = ...,
         retrieval_score: _builtins.float | None = ...,
         rerank_score: _builtins.float | None = ...,
+        user_score: _builtins.float | None = ...,
+        related_score: _builtins.float | None = ...,
+        popularity_score: _builtins.float | None = ...,
+        personalization: _builtins.float | None = ...,
+        exploration: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_rank", b"_dense_rank", "_dense_score", b"_dense_score", "_lexical_rank", b"_lexical_rank", "_lexical_score", b"_lexical_score", "_rerank_score", b"_rerank_score", "_retrieval_score", b"_retrieval_score", "dense_rank", b"dense_rank", "dense_score", b"dense_score", "lexical_rank", b"lexical_rank", "lexical_score", b"lexical_score", "rerank_score", b"rerank_score", "retrieval_score", b"retrieval_score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_rank", b"_dense_rank", "_dense_score", b"_dense_score", "_lexical_rank", b"_lexical_rank", "_lexical_score", b"_lexical_score", "_personalization", b"_personalization", "_popularity_score", b"_popularity_score", "_related_score", b"_related_score", "_rerank_score", b"_rerank_score", "_retrieval_score", b"_retrieval_score", "_user_score", b"_user_score", "dense_rank", b"dense_rank", "dense_score", b"dense_score", "lexical_rank", b"lexical_rank", "lexical_score", b"lexical_score", "personalization", b"personalization", "popularity_score", b"popularity_score", "related_score", b"related_score", "rerank_score", b"rerank_score", "retrieval_score", b"retrieval_score", "user_score", b"user_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_rank", b"_dense_rank", "_dense_score", b"_dense_score", "_lexical_rank", b"_lexical_rank", "_lexical_score", b"_lexical_score", "_rerank_score", b"_rerank_score", "_retrieval_score", b"_retrieval_score", "dense_rank", b"dense_rank", "dense_score", b"dense_score", "lexical_rank", b"lexical_rank", "lexical_score", b"lexical_score", "rerank_score", b"rerank_score", "retrieval_score", b"retrieval_score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_rank", b"_dense_rank", "_dense_score", b"_dense_score", "_lexical_rank", b"_lexical_rank", "_lexical_score", b"_lexical_score", "_personalization", b"_personalization", "_popularity_score", b"_popularity_score", "_related_score", b"_related_score", "_rerank_score", b"_rerank_score", "_retrieval_score", b"_retrieval_score", "_user_score", b"_user_score", "dense_rank", b"dense_rank", "dense_score", b"dense_score", "exploration", b"exploration", "lexical_rank", b"lexical_rank", "lexical_score", b"lexical_score", "personalization", b"personalization", "popularity_score", b"popularity_score", "related_score", b"related_score", "rerank_score", b"rerank_score", "retrieval_score", b"retrieval_score", "user_score", b"user_score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense_rank: _TypeAlias = _typing.Literal["dense_rank"]  # noqa: Y015
     _WhichOneofArgType__dense_rank: _TypeAlias = _typing.Literal["_dense_rank", b"_dense_rank"]  # noqa: Y015
@@ -301,10 +499,18 @@ class ScoreBreakdown(_message.Message):
     _WhichOneofArgType__lexical_rank: _TypeAlias = _typing.Literal["_lexical_rank", b"_lexical_rank"]  # noqa: Y015
     _WhichOneofReturnType__lexical_score: _TypeAlias = _typing.Literal["lexical_score"]  # noqa: Y015
     _WhichOneofArgType__lexical_score: _TypeAlias = _typing.Literal["_lexical_score", b"_lexical_score"]  # noqa: Y015
+    _WhichOneofReturnType__personalization: _TypeAlias = _typing.Literal["personalization"]  # noqa: Y015
+    _WhichOneofArgType__personalization: _TypeAlias = _typing.Literal["_personalization", b"_personalization"]  # noqa: Y015
+    _WhichOneofReturnType__popularity_score: _TypeAlias = _typing.Literal["popularity_score"]  # noqa: Y015
+    _WhichOneofArgType__popularity_score: _TypeAlias = _typing.Literal["_popularity_score", b"_popularity_score"]  # noqa: Y015
+    _WhichOneofReturnType__related_score: _TypeAlias = _typing.Literal["related_score"]  # noqa: Y015
+    _WhichOneofArgType__related_score: _TypeAlias = _typing.Literal["_related_score", b"_related_score"]  # noqa: Y015
     _WhichOneofReturnType__rerank_score: _TypeAlias = _typing.Literal["rerank_score"]  # noqa: Y015
     _WhichOneofArgType__rerank_score: _TypeAlias = _typing.Literal["_rerank_score", b"_rerank_score"]  # noqa: Y015
     _WhichOneofReturnType__retrieval_score: _TypeAlias = _typing.Literal["retrieval_score"]  # noqa: Y015
     _WhichOneofArgType__retrieval_score: _TypeAlias = _typing.Literal["_retrieval_score", b"_retrieval_score"]  # noqa: Y015
+    _WhichOneofReturnType__user_score: _TypeAlias = _typing.Literal["user_score"]  # noqa: Y015
+    _WhichOneofArgType__user_score: _TypeAlias = _typing.Literal["_user_score", b"_user_score"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dense_rank) -> _WhichOneofReturnType__dense_rank | None: ...
     @_typing.overload
@@ -314,9 +520,17 @@ class ScoreBreakdown(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lexical_score) -> _WhichOneofReturnType__lexical_score | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__personalization) -> _WhichOneofReturnType__personalization | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__popularity_score) -> _WhichOneofReturnType__popularity_score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__related_score) -> _WhichOneofReturnType__related_score | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rerank_score) -> _WhichOneofReturnType__rerank_score | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__retrieval_score) -> _WhichOneofReturnType__retrieval_score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_score) -> _WhichOneofReturnType__user_score | None: ...
 
 Global___ScoreBreakdown: _TypeAlias = ScoreBreakdown  # noqa: Y015
 
@@ -332,12 +546,17 @@ class ResponseInfo(_message.Message):
     MODEL_VERSIONS_FIELD_NUMBER: _builtins.int
     CANDIDATE_COUNT_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    ATTRIBUTION_TOKEN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Also in the trailing metadata `x-request-id` and in every log line of the request."""
     candidate_count: _builtins.int
     """How many candidates the pages are cut from."""
     generation: _builtins.str
     """The index generation that answered."""
+    attribution_token: _builtins.str
+    """Opaque. Sent back with each event (`aisle.events.v1.Event.attribution_token`) that this response leads to, it ties
+    the event to this query, the item's position, the experiment's arm, and the models.
+    """
     @_builtins.property
     def degraded(self) -> _containers.RepeatedCompositeFieldContainer[Global___Degradation]:
         """What was left out, and why; empty when nothing was."""
@@ -359,10 +578,11 @@ class ResponseInfo(_message.Message):
         model_versions: Global___ModelVersions | None = ...,
         candidate_count: _builtins.int = ...,
         generation: _builtins.str = ...,
+        attribution_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model_versions", b"model_versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate_count", b"candidate_count", "degraded", b"degraded", "generation", b"generation", "model_versions", b"model_versions", "request_id", b"request_id", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution_token", b"attribution_token", "candidate_count", b"candidate_count", "degraded", b"degraded", "generation", b"generation", "model_versions", b"model_versions", "request_id", b"request_id", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -403,7 +623,7 @@ class StageTiming(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     MILLISECONDS_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """`encode`, `retrieve`, `rerank`, `lookup`, `total`, …."""
+    """`history`, `encode`, `retrieve`, `rerank`, `lookup`, `total`, …."""
     milliseconds: _builtins.float
     """Milliseconds, by the gateway's clock."""
     def __init__(

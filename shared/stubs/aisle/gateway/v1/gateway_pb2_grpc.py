@@ -45,6 +45,11 @@ class GatewayStub:
                 request_serializer=aisle_dot_gateway_dot_v1_dot_gateway__pb2.SimilarItemsRequest.SerializeToString,
                 response_deserializer=aisle_dot_gateway_dot_v1_dot_gateway__pb2.SimilarItemsResponse.FromString,
                 _registered_method=True)
+        self.Recommend = channel.unary_unary(
+                '/aisle.gateway.v1.Gateway/Recommend',
+                request_serializer=aisle_dot_gateway_dot_v1_dot_gateway__pb2.RecommendRequest.SerializeToString,
+                response_deserializer=aisle_dot_gateway_dot_v1_dot_gateway__pb2.RecommendResponse.FromString,
+                _registered_method=True)
 
 
 class GatewayServicer:
@@ -65,6 +70,14 @@ class GatewayServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Recommend(self, request, context):
+        """Finds items for a shopper: by what they did, what they look at, what is in their basket, or what they searched for.
+        Never empty while any item meets the filter: who is not known gets what is popular (`COLD_START`).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GatewayServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +90,11 @@ def add_GatewayServicer_to_server(servicer, server):
                     servicer.SimilarItems,
                     request_deserializer=aisle_dot_gateway_dot_v1_dot_gateway__pb2.SimilarItemsRequest.FromString,
                     response_serializer=aisle_dot_gateway_dot_v1_dot_gateway__pb2.SimilarItemsResponse.SerializeToString,
+            ),
+            'Recommend': grpc.unary_unary_rpc_method_handler(
+                    servicer.Recommend,
+                    request_deserializer=aisle_dot_gateway_dot_v1_dot_gateway__pb2.RecommendRequest.FromString,
+                    response_serializer=aisle_dot_gateway_dot_v1_dot_gateway__pb2.RecommendResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +152,33 @@ class Gateway:
             '/aisle.gateway.v1.Gateway/SimilarItems',
             aisle_dot_gateway_dot_v1_dot_gateway__pb2.SimilarItemsRequest.SerializeToString,
             aisle_dot_gateway_dot_v1_dot_gateway__pb2.SimilarItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Recommend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aisle.gateway.v1.Gateway/Recommend',
+            aisle_dot_gateway_dot_v1_dot_gateway__pb2.RecommendRequest.SerializeToString,
+            aisle_dot_gateway_dot_v1_dot_gateway__pb2.RecommendResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,10 @@ class GatewayStub:
     """Finds items for what a shopper typed."""
     SimilarItems: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.SimilarItemsRequest, _gateway_pb2.SimilarItemsResponse]
     """Finds items like one the shopper looks at, at most one of each `group_id` and none of the item's own."""
+    Recommend: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.RecommendRequest, _gateway_pb2.RecommendResponse]
+    """Finds items for a shopper: by what they did, what they look at, what is in their basket, or what they searched for.
+    Never empty while any item meets the filter: who is not known gets what is popular (`COLD_START`).
+    """
 
 @_typing.type_check_only
 class GatewayAsyncStub(GatewayStub):
@@ -47,6 +51,10 @@ class GatewayAsyncStub(GatewayStub):
     """Finds items for what a shopper typed."""
     SimilarItems: _aio.UnaryUnaryMultiCallable[_gateway_pb2.SimilarItemsRequest, _gateway_pb2.SimilarItemsResponse]  # type: ignore[assignment]
     """Finds items like one the shopper looks at, at most one of each `group_id` and none of the item's own."""
+    Recommend: _aio.UnaryUnaryMultiCallable[_gateway_pb2.RecommendRequest, _gateway_pb2.RecommendResponse]  # type: ignore[assignment]
+    """Finds items for a shopper: by what they did, what they look at, what is in their basket, or what they searched for.
+    Never empty while any item meets the filter: who is not known gets what is popular (`COLD_START`).
+    """
 
 class GatewayServicer(metaclass=_abc_1.ABCMeta):
     """The front door: what a shop's backend calls."""
@@ -66,5 +74,15 @@ class GatewayServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.SimilarItemsResponse, _abc.Awaitable[_gateway_pb2.SimilarItemsResponse]]:
         """Finds items like one the shopper looks at, at most one of each `group_id` and none of the item's own."""
+
+    @_abc_1.abstractmethod
+    def Recommend(
+        self,
+        request: _gateway_pb2.RecommendRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.RecommendResponse, _abc.Awaitable[_gateway_pb2.RecommendResponse]]:
+        """Finds items for a shopper: by what they did, what they look at, what is in their basket, or what they searched for.
+        Never empty while any item meets the filter: who is not known gets what is popular (`COLD_START`).
+        """
 
 def add_GatewayServicer_to_server(servicer: GatewayServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -158,7 +158,7 @@ class UpsertItemsResponse(_message.Message):
     ERRORS_FIELD_NUMBER: _builtins.int
     OUTDATED_FIELD_NUMBER: _builtins.int
     accepted: _builtins.int
-    """Rows now in the index: written by this call, or already there with a later `updated_at`."""
+    """Rows that are done with: written by this call, or already there with a later `updated_at`, or deleted since theirs."""
     outdated: _builtins.int
     """Of `accepted`, the rows of a load that were changed or deleted since they were listed, and so not written."""
     @_builtins.property
@@ -310,6 +310,7 @@ class SearchRequest(_message.Message):
     ONE_PER_GROUP_FIELD_NUMBER: _builtins.int
     FACETS_FIELD_NUMBER: _builtins.int
     FACET_DEPTH_FIELD_NUMBER: _builtins.int
+    INCLUDE_EMBEDDINGS_FIELD_NUMBER: _builtins.int
     mode: Global___SearchMode.ValueType
     """How."""
     limit: _builtins.int
@@ -332,6 +333,8 @@ class SearchRequest(_message.Message):
     """Whether items of one `group_id` share one hit, their best. Items without a group stand alone."""
     facet_depth: _builtins.int
     """Candidates that facets count, best first, at most 1,000; 0 means 100. Never fewer than `offset` + `limit`."""
+    include_embeddings: _builtins.bool
+    """Whether to send the hits' vectors too."""
     @_builtins.property
     def embeddings(self) -> _embeddings_pb2.Embeddings:
         """For the dense half."""
@@ -373,16 +376,93 @@ class SearchRequest(_message.Message):
         one_per_group: _builtins.bool = ...,
         facets: _abc.Iterable[Global___FacetRequest] | None = ...,
         facet_depth: _builtins.int = ...,
+        include_embeddings: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "embeddings", b"embeddings", "filter", b"filter", "fusion", b"fusion", "min_score", b"min_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "consistency", b"consistency", "embeddings", b"embeddings", "exact", b"exact", "exclude_ids", b"exclude_ids", "facet_depth", b"facet_depth", "facets", b"facets", "filter", b"filter", "fusion", b"fusion", "limit", b"limit", "min_score", b"min_score", "mode", b"mode", "offset", b"offset", "one_per_group", b"one_per_group", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "consistency", b"consistency", "embeddings", b"embeddings", "exact", b"exact", "exclude_ids", b"exclude_ids", "facet_depth", b"facet_depth", "facets", b"facets", "filter", b"filter", "fusion", b"fusion", "include_embeddings", b"include_embeddings", "limit", b"limit", "min_score", b"min_score", "mode", b"mode", "offset", b"offset", "one_per_group", b"one_per_group", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
 
 Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
+
+@_typing.final
+class BrowseItemsRequest(_message.Message):
+    """Asks for items by a filter alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    EXCLUDE_IDS_FIELD_NUMBER: _builtins.int
+    INCLUDE_EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """Items, 1 to 1,000."""
+    include_embeddings: _builtins.bool
+    """Whether to send the items' vectors too."""
+    @_builtins.property
+    def filter(self) -> _filter_pb2.Filter:
+        """Holds for every item; all items when absent."""
+
+    @_builtins.property
+    def exclude_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Items never returned. At most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        filter: _filter_pb2.Filter | None = ...,
+        limit: _builtins.int = ...,
+        exclude_ids: _abc.Iterable[_builtins.str] | None = ...,
+        include_embeddings: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude_ids", b"exclude_ids", "filter", b"filter", "include_embeddings", b"include_embeddings", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BrowseItemsRequest: _TypeAlias = BrowseItemsRequest  # noqa: Y015
+
+@_typing.final
+class BrowseItemsResponse(_message.Message):
+    """The items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.str
+    """The generation that answered."""
+    model_version: _builtins.str
+    """The model version of that generation."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_item_pb2.Item]:
+        """By popularity, the highest first; those without come last."""
+
+    @_builtins.property
+    def embeddings(self) -> _embeddings_pb2.Embeddings:
+        """One row an item, when asked for."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[_item_pb2.Item] | None = ...,
+        embeddings: _embeddings_pb2.Embeddings | None = ...,
+        generation: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "generation", b"generation", "items", b"items", "model_version", b"model_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BrowseItemsResponse: _TypeAlias = BrowseItemsResponse  # noqa: Y015
 
 @_typing.final
 class FacetRequest(_message.Message):
@@ -426,6 +506,7 @@ class Fusion(_message.Message):
 
     RECIPROCAL_RANK_FIELD_NUMBER: _builtins.int
     WEIGHTED_FIELD_NUMBER: _builtins.int
+    LINEAR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def reciprocal_rank(self) -> Global___ReciprocalRank:
         """Reciprocal rank fusion."""
@@ -434,17 +515,22 @@ class Fusion(_message.Message):
     def weighted(self) -> Global___Weighted:
         """Weighted sum of scores, each half scaled by its best hit."""
 
+    @_builtins.property
+    def linear(self) -> Global___Linear:
+        """Weighted sum of scores as they are."""
+
     def __init__(
         self,
         *,
         reciprocal_rank: Global___ReciprocalRank | None = ...,
         weighted: Global___Weighted | None = ...,
+        linear: Global___Linear | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["method", b"method", "reciprocal_rank", b"reciprocal_rank", "weighted", b"weighted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["linear", b"linear", "method", b"method", "reciprocal_rank", b"reciprocal_rank", "weighted", b"weighted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["method", b"method", "reciprocal_rank", b"reciprocal_rank", "weighted", b"weighted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["linear", b"linear", "method", b"method", "reciprocal_rank", b"reciprocal_rank", "weighted", b"weighted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_method: _TypeAlias = _typing.Literal["reciprocal_rank", "weighted"]  # noqa: Y015
+    _WhichOneofReturnType_method: _TypeAlias = _typing.Literal["reciprocal_rank", "weighted", "linear"]  # noqa: Y015
     _WhichOneofArgType_method: _TypeAlias = _typing.Literal["method", b"method"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_method) -> _WhichOneofReturnType_method | None: ...
 
@@ -499,6 +585,35 @@ class Weighted(_message.Message):
 Global___Weighted: _TypeAlias = Weighted  # noqa: Y015
 
 @_typing.final
+class Linear(_message.Message):
+    """score = dense * dense_score + lexical * lexical_score. A BM25 score does not depend on what else was found, so a query
+    whose words tell much trusts words more. Where one half did not return an item, its last hit's score stands in, the
+    most the item can be worth; 0, where the half returned all it had.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DENSE_FIELD_NUMBER: _builtins.int
+    LEXICAL_FIELD_NUMBER: _builtins.int
+    dense: _builtins.float
+    """0 to 1."""
+    lexical: _builtins.float
+    """0 to 1."""
+    def __init__(
+        self,
+        *,
+        dense: _builtins.float = ...,
+        lexical: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dense", b"dense", "lexical", b"lexical"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Linear: _TypeAlias = Linear  # noqa: Y015
+
+@_typing.final
 class SearchResponse(_message.Message):
     """The candidates."""
 
@@ -546,6 +661,7 @@ class Candidates(_message.Message):
 
     HITS_FIELD_NUMBER: _builtins.int
     FACETS_FIELD_NUMBER: _builtins.int
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
         """At most `limit`."""
@@ -554,15 +670,20 @@ class Candidates(_message.Message):
     def facets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Facet]:
         """One a facet asked for, in that order, counted after `min_score` and `one_per_group`."""
 
+    @_builtins.property
+    def embeddings(self) -> _embeddings_pb2.Embeddings:
+        """One row a hit, when asked for."""
+
     def __init__(
         self,
         *,
         hits: _abc.Iterable[Global___Hit] | None = ...,
         facets: _abc.Iterable[Global___Facet] | None = ...,
+        embeddings: _embeddings_pb2.Embeddings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["facets", b"facets", "hits", b"hits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "facets", b"facets", "hits", b"hits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -55,6 +55,11 @@ class VectorRetrievalStub:
                 request_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.SearchRequest.SerializeToString,
                 response_deserializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.SearchResponse.FromString,
                 _registered_method=True)
+        self.BrowseItems = channel.unary_unary(
+                '/aisle.retrieval.v1.VectorRetrieval/BrowseItems',
+                request_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.BrowseItemsRequest.SerializeToString,
+                response_deserializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.BrowseItemsResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/aisle.retrieval.v1.VectorRetrieval/GetStatus',
                 request_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.GetStatusRequest.SerializeToString,
@@ -103,14 +108,15 @@ class VectorRetrievalServicer:
 
     def UpsertItems(self, request, context):
         """Adds or replaces items. Either every valid row is durable when this returns, or the call fails.
-        Idempotent; of two writes of one item the later `updated_at` wins.
+        Idempotent; of the writes of one item the latest wins, by `updated_at` and by when it was deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteItems(self, request, context):
-        """Removes items. Unknown ids are not an error.
+        """Removes items. Unknown ids are not an error. An upsert with an `updated_at` before the delete does not bring an item
+        back, whenever it comes within the days that deletes are remembered for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,6 +131,14 @@ class VectorRetrievalServicer:
 
     def Search(self, request, context):
         """Finds the best candidates for each query of the batch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BrowseItems(self, request, context):
+        """Items that meet a filter, the most popular first by the catalogue's own `popularity`: for when nothing is known to
+        search by. The order is that of the items looked at, which are `limit` or 1,000, whichever is more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -210,6 +224,11 @@ def add_VectorRetrievalServicer_to_server(servicer, server):
                     servicer.Search,
                     request_deserializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.SearchRequest.FromString,
                     response_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.SearchResponse.SerializeToString,
+            ),
+            'BrowseItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.BrowseItems,
+                    request_deserializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.BrowseItemsRequest.FromString,
+                    response_serializer=aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.BrowseItemsResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -361,6 +380,33 @@ class VectorRetrieval:
             '/aisle.retrieval.v1.VectorRetrieval/Search',
             aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.SearchRequest.SerializeToString,
             aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.SearchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BrowseItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aisle.retrieval.v1.VectorRetrieval/BrowseItems',
+            aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.BrowseItemsRequest.SerializeToString,
+            aisle_dot_retrieval_dot_v1_dot_vector__retrieval__pb2.BrowseItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,

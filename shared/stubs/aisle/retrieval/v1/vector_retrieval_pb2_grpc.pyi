@@ -35,14 +35,20 @@ class VectorRetrievalStub:
     def __new__(cls, channel: _aio.Channel) -> VectorRetrievalAsyncStub: ...
     UpsertItems: _grpc.UnaryUnaryMultiCallable[_vector_retrieval_pb2.UpsertItemsRequest, _vector_retrieval_pb2.UpsertItemsResponse]
     """Adds or replaces items. Either every valid row is durable when this returns, or the call fails.
-    Idempotent; of two writes of one item the later `updated_at` wins.
+    Idempotent; of the writes of one item the latest wins, by `updated_at` and by when it was deleted.
     """
     DeleteItems: _grpc.UnaryUnaryMultiCallable[_vector_retrieval_pb2.DeleteItemsRequest, _vector_retrieval_pb2.DeleteItemsResponse]
-    """Removes items. Unknown ids are not an error."""
+    """Removes items. Unknown ids are not an error. An upsert with an `updated_at` before the delete does not bring an item
+    back, whenever it comes within the days that deletes are remembered for.
+    """
     GetItems: _grpc.UnaryUnaryMultiCallable[_vector_retrieval_pb2.GetItemsRequest, _vector_retrieval_pb2.GetItemsResponse]
     """Reads items by id. Ids that are not there are missing from the answer."""
     Search: _grpc.UnaryUnaryMultiCallable[_vector_retrieval_pb2.SearchRequest, _vector_retrieval_pb2.SearchResponse]
     """Finds the best candidates for each query of the batch."""
+    BrowseItems: _grpc.UnaryUnaryMultiCallable[_vector_retrieval_pb2.BrowseItemsRequest, _vector_retrieval_pb2.BrowseItemsResponse]
+    """Items that meet a filter, the most popular first by the catalogue's own `popularity`: for when nothing is known to
+    search by. The order is that of the items looked at, which are `limit` or 1,000, whichever is more.
+    """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_vector_retrieval_pb2.GetStatusRequest, _vector_retrieval_pb2.GetStatusResponse]
     """What the index holds and what its store can do."""
     CreateGeneration: _grpc.UnaryUnaryMultiCallable[_vector_retrieval_pb2.CreateGenerationRequest, _vector_retrieval_pb2.CreateGenerationResponse]
@@ -70,14 +76,20 @@ class VectorRetrievalAsyncStub(VectorRetrievalStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     UpsertItems: _aio.UnaryUnaryMultiCallable[_vector_retrieval_pb2.UpsertItemsRequest, _vector_retrieval_pb2.UpsertItemsResponse]  # type: ignore[assignment]
     """Adds or replaces items. Either every valid row is durable when this returns, or the call fails.
-    Idempotent; of two writes of one item the later `updated_at` wins.
+    Idempotent; of the writes of one item the latest wins, by `updated_at` and by when it was deleted.
     """
     DeleteItems: _aio.UnaryUnaryMultiCallable[_vector_retrieval_pb2.DeleteItemsRequest, _vector_retrieval_pb2.DeleteItemsResponse]  # type: ignore[assignment]
-    """Removes items. Unknown ids are not an error."""
+    """Removes items. Unknown ids are not an error. An upsert with an `updated_at` before the delete does not bring an item
+    back, whenever it comes within the days that deletes are remembered for.
+    """
     GetItems: _aio.UnaryUnaryMultiCallable[_vector_retrieval_pb2.GetItemsRequest, _vector_retrieval_pb2.GetItemsResponse]  # type: ignore[assignment]
     """Reads items by id. Ids that are not there are missing from the answer."""
     Search: _aio.UnaryUnaryMultiCallable[_vector_retrieval_pb2.SearchRequest, _vector_retrieval_pb2.SearchResponse]  # type: ignore[assignment]
     """Finds the best candidates for each query of the batch."""
+    BrowseItems: _aio.UnaryUnaryMultiCallable[_vector_retrieval_pb2.BrowseItemsRequest, _vector_retrieval_pb2.BrowseItemsResponse]  # type: ignore[assignment]
+    """Items that meet a filter, the most popular first by the catalogue's own `popularity`: for when nothing is known to
+    search by. The order is that of the items looked at, which are `limit` or 1,000, whichever is more.
+    """
     GetStatus: _aio.UnaryUnaryMultiCallable[_vector_retrieval_pb2.GetStatusRequest, _vector_retrieval_pb2.GetStatusResponse]  # type: ignore[assignment]
     """What the index holds and what its store can do."""
     CreateGeneration: _aio.UnaryUnaryMultiCallable[_vector_retrieval_pb2.CreateGenerationRequest, _vector_retrieval_pb2.CreateGenerationResponse]  # type: ignore[assignment]
@@ -108,7 +120,7 @@ class VectorRetrievalServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_vector_retrieval_pb2.UpsertItemsResponse, _abc.Awaitable[_vector_retrieval_pb2.UpsertItemsResponse]]:
         """Adds or replaces items. Either every valid row is durable when this returns, or the call fails.
-        Idempotent; of two writes of one item the later `updated_at` wins.
+        Idempotent; of the writes of one item the latest wins, by `updated_at` and by when it was deleted.
         """
 
     @_abc_1.abstractmethod
@@ -117,7 +129,9 @@ class VectorRetrievalServicer(metaclass=_abc_1.ABCMeta):
         request: _vector_retrieval_pb2.DeleteItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_vector_retrieval_pb2.DeleteItemsResponse, _abc.Awaitable[_vector_retrieval_pb2.DeleteItemsResponse]]:
-        """Removes items. Unknown ids are not an error."""
+        """Removes items. Unknown ids are not an error. An upsert with an `updated_at` before the delete does not bring an item
+        back, whenever it comes within the days that deletes are remembered for.
+        """
 
     @_abc_1.abstractmethod
     def GetItems(
@@ -134,6 +148,16 @@ class VectorRetrievalServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_vector_retrieval_pb2.SearchResponse, _abc.Awaitable[_vector_retrieval_pb2.SearchResponse]]:
         """Finds the best candidates for each query of the batch."""
+
+    @_abc_1.abstractmethod
+    def BrowseItems(
+        self,
+        request: _vector_retrieval_pb2.BrowseItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vector_retrieval_pb2.BrowseItemsResponse, _abc.Awaitable[_vector_retrieval_pb2.BrowseItemsResponse]]:
+        """Items that meet a filter, the most popular first by the catalogue's own `popularity`: for when nothing is known to
+        search by. The order is that of the items looked at, which are `limit` or 1,000, whichever is more.
+        """
 
     @_abc_1.abstractmethod
     def GetStatus(

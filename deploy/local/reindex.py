@@ -1,0 +1,110 @@
+"""`reindex`: another model for the mesh that runs, while it is searched.
+
+    encode      an item encoder of the new model beside the one in use, stopped again at the end
+    re-index    the job of vector_retrieval: a new generation, verified and promoted
+    hand over   the services that run the old model start again with the new one
+
+Stopped at any point and run again, it goes on: what is done is seen in the index and in what services say they run.
+"""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from signal import SIGINT
+
+from deploy.local import catalogue, client, interrupt, state, view
+from deploy.local.errors import LocalError
+from deploy.local.mesh import STOP_GRACE_S, Mesh
+from deploy.local.spec import ROOT, MeshSpec, ServiceSpec, free_ports
+from deploy.local.state import State
+
+_ENCODERS = ("query_encoder", "item_encoder")
+
+
+def run(bundle: Path, folder: Path) -> int:
+    """The exit status of the job, 0 once the mesh of `folder` runs `bundle`. Raises `LocalError` when nothing is up,
+    or what should start does not."""
+    known = state.load(folder)
+    if known is None:
+        raise LocalError("no mesh is up: start one with `make up`")
+    if not (bundle / "bundle.json").is_file():
+        raise LocalError(f"there is no model bundle in {bundle}; `python -m services.trainer export` makes one")
+    spec = MeshSpec.default(index=Path(known.index), folder=folder).at_ports(known.ports())
+    with Mesh(_encoder(spec, bundle), report=view.console.print, shared=False) as beside:
+        encoder = beside.address("item_encoder")
+        if status := _job(spec, encoder):
+            return status
+        outdated = _outdated(spec, client.facts("item_encoder", encoder).version)
+    catalogue.note_bundle(spec.index, bundle)
+    _hand_over(known, _with(spec, bundle, outdated), outdated)
+    return 0
+
+
+def _encoder(spec: MeshSpec, bundle: Path) -> MeshSpec:
+    """The second item encoder alone, on ports of its own."""
+    ports = free_ports(2)
+    told = _told(spec.service("item_encoder"), bundle)
+    service = replace(spec.service("item_encoder"), port=next(ports), metrics_port=next(ports), env=told)
+    return replace(spec, folder=spec.folder / "reindex", services=(service,), bundle=bundle)
+
+
+def _told(service: ServiceSpec, bundle: Path) -> Mapping[str, str]:
+    return {**service.env, f"{service.kind.prefix}BUNDLE": str(bundle)}
+
+
+def _job(spec: MeshSpec, encoder: str) -> int:
+    """Runs it in the foreground; its progress is its own to show."""
+    retrieval = spec.service("vector_retrieval").address
+    command = [sys.executable, "-m", "services.vector_retrieval.reindex"]
+    child: subprocess.Popen[bytes] | None = None
+    try:
+        with interrupt.deferred():
+            # In a session of its own: of a Ctrl-C at the terminal it hears once, from here.
+            child = subprocess.Popen(
+                [*command, "--retrieval", retrieval, "--encoder", encoder],
+                cwd=ROOT,
+                env=spec.environ,
+                start_new_session=True,
+            )
+        return child.wait()
+    except BaseException:
+        if child is not None:
+            _stop(child)
+        raise
+
+
+def _stop(child: "subprocess.Popen[bytes]") -> None:
+    child.send_signal(SIGINT)
+    try:
+        child.wait(STOP_GRACE_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def _outdated(spec: MeshSpec, version: str) -> list[str]:
+    """The services that want the new model: the encoders, and the re-ranker where it runs the model they had."""
+    # The re-ranker first: whether it follows is told by the encoders' model, should this be cut short.
+    runs = {name: client.facts(name, spec.service(name).address).version for name in ("reranker", *_ENCODERS)}
+    old = {runs[name] for name in _ENCODERS} - {version, ""}
+    return [name for name, has in runs.items() if has != version and (name in _ENCODERS or has in old)]
+
+
+def _with(spec: MeshSpec, bundle: Path, names: list[str]) -> MeshSpec:
+    services = (replace(s, env=_told(s, bundle)) if s.name in names else s for s in spec.services)
+    return replace(spec, services=tuple(services), bundle=bundle)
+
+
+def _hand_over(known: State, spec: MeshSpec, outdated: list[str]) -> None:
+    say = view.console.print
+    with state.locked(spec.folder):
+        mesh = Mesh(spec, report=say)
+        mesh.adopt(known)
+        for name in outdated:
+            if mesh.runs(name):
+                mesh.stop_service(name)
+                mesh.start_service(name)
+        mesh.start()
+    say(f"the mesh runs {spec.bundle}: {', '.join(outdated) or 'nothing'} had to start again", soft_wrap=True)

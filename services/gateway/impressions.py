@@ -1,0 +1,93 @@
+"""What was shown to whom, told to the log beside the answer: no caller waits for it, and no caller is failed by it.
+
+Clicks alone cannot train a model: an item nobody clicked was either passed over or never seen, and only impressions,
+with their positions, tell which (Joachims et al. 2017, "Unbiased learning-to-rank with biased feedback").
+"""
+
+import asyncio
+import random
+import uuid
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+
+from services.gateway.ports import EventType, NewEvent, UserEventsPort
+from shared.errors import AisleError
+from shared.telemetry import metrics
+
+_log = structlog.get_logger()
+
+_BATCH = 100
+"""Events written at once, at most: the log takes 1,000, and one call in a second is few enough."""
+
+
+class Impressions:
+    """Tells `events` of one in `sample_one_in` pages; 0 means of none.
+
+    At most `waiting` pages wait to be told. What is over that, or cannot be told, is counted and dropped: an impression
+    was never promised to anybody.
+    """
+
+    def __init__(
+        self,
+        events: UserEventsPort,
+        *,
+        sample_one_in: int,
+        waiting: int,
+        every_s: float,
+        timeout_s: float,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._events = events
+        self._one_in = sample_one_in
+        self._every_s = every_s
+        self._timeout_s = timeout_s
+        self._chance = chance
+        self._waiting: deque[NewEvent] = deque()
+        self._most = waiting
+        self._task: asyncio.Task[None] | None = None
+
+    def shown(self, user_id: str, item_ids: list[str], first_position: int, token: str) -> None:
+        """Notes a page of `item_ids` for `user_id`; of nobody, and of nothing, there is nothing to note."""
+        if not (user_id and item_ids and self._one_in) or self._chance() * self._one_in >= 1:
+            return
+        if len(self._waiting) >= self._most:
+            metrics.IMPRESSIONS_DROPPED.labels("buffer_full").inc()
+            return
+        self._waiting.append(
+            NewEvent(
+                id=uuid.uuid4().hex,
+                type=EventType.IMPRESSION,
+                user_id=user_id,
+                item_ids=item_ids,
+                first_position=first_position,
+                attribution_token=token,
+                sampled_one_in=self._one_in,
+            )
+        )
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._tell())
+
+    async def close(self) -> None:
+        """Tells what waits, once, and ends."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        while self._waiting:
+            await self._write()
+
+    async def _tell(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(self._every_s)
+            await self._write()
+
+    async def _write(self) -> None:
+        batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+        try:
+            refused = await self._events.write(batch, timeout_s=self._timeout_s)
+        except AisleError as error:
+            _log.debug("impressions not told", why=error.message)
+            metrics.IMPRESSIONS_DROPPED.labels("log_unavailable").inc(len(batch))
+        else:
+            metrics.IMPRESSIONS_DROPPED.labels("refused").inc(len(refused))

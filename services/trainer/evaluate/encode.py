@@ -1,0 +1,107 @@
+"""Texts → unit vectors, with a bundle as it is served or with a model folder as it was trained."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.trainer.base import open_base
+from services.trainer.probe import run_all
+from shared.bundles import BundleKind, ItemLike, Precision, load_bundle, render
+from shared.bundles.files import MANIFEST_NAME
+from shared.inference.backends.onnx import open_session
+from shared.inference.tokens import TextTokenizer
+
+Vectors = NDArray[np.float32]
+
+
+class Encoder(Protocol):
+    """A model under evaluation."""
+
+    name: str
+    """For people."""
+
+    def item_text(self, item: ItemLike) -> str:
+        """What the model reads of an item, without its prompt."""
+
+    def queries(self, texts: Sequence[str]) -> Vectors:
+        """(texts, dimensions), rows of unit length."""
+
+    def items(self, texts: Sequence[str]) -> Vectors:
+        """(texts, dimensions), rows of unit length."""
+
+
+def open_encoder(name: str, precision: Precision) -> Encoder:
+    """`name`: a bundle, a model folder, or `minilm`. `precision` chooses the graph of a bundle.
+
+    Raises `JobError` or `BundleError` when there is no such model.
+    """
+    path = Path(name).expanduser()
+    if (path / MANIFEST_NAME).is_file():
+        return BundleEncoder(path, precision)
+    return FolderEncoder(name)
+
+
+class BundleEncoder:
+    """Through the ONNX graph and the tokenizer that the services use."""
+
+    def __init__(self, path: Path, precision: Precision) -> None:
+        self._bundle = load_bundle(path, kind=BundleKind.BI_ENCODER)
+        manifest = self._bundle.manifest
+        self.name = f"{manifest.name} {manifest.version} ({precision})"
+        tokenizer = self._bundle.tokenizer_path
+        self._session = open_session(self._bundle.onnx_path(precision))
+        self._queries = TextTokenizer(tokenizer, manifest.max_query_tokens, manifest.prompts.query)
+        self._items = TextTokenizer(tokenizer, manifest.max_item_tokens, manifest.prompts.item)
+
+    def item_text(self, item: ItemLike) -> str:
+        """See `Encoder`."""
+        return self._bundle.item_text(item)
+
+    def queries(self, texts: Sequence[str]) -> Vectors:
+        """See `Encoder`."""
+        return self._run(self._queries, texts)
+
+    def items(self, texts: Sequence[str]) -> Vectors:
+        """See `Encoder`."""
+        return self._run(self._items, texts)
+
+    def _run(self, tokenizer: TextTokenizer, texts: Sequence[str]) -> Vectors:
+        return _unit(run_all(self._session, [tokenizer.encode(text) for text in texts], "sentence_embedding"))
+
+
+class FolderEncoder:
+    """Through torch, in fp32: a model that is not exported yet."""
+
+    def __init__(self, name: str) -> None:
+        # sentence-transformers takes seconds to import, and a bundle does without it.
+        from services.trainer.finetune.model import load
+
+        base = open_base(name)
+        self.name = f"{base.name} (torch)"
+        self._template = base.item_template
+        self._prompts = base.prompts
+        self._model = load(base, base.max_tokens)
+
+    def item_text(self, item: ItemLike) -> str:
+        """See `Encoder`."""
+        return render(self._template, item)
+
+    def queries(self, texts: Sequence[str]) -> Vectors:
+        """See `Encoder`."""
+        return self._run(self._prompts.query, texts)
+
+    def items(self, texts: Sequence[str]) -> Vectors:
+        """See `Encoder`."""
+        return self._run(self._prompts.item, texts)
+
+    def _run(self, prompt: str, texts: Sequence[str]) -> Vectors:
+        made = self._model.encode([prompt + text for text in texts], prompt="", batch_size=64, show_progress_bar=False)
+        return _unit(np.asarray(made, np.float32))
+
+
+def _unit(rows: Vectors) -> Vectors:
+    unit: Vectors = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return unit

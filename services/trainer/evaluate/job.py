@@ -1,0 +1,97 @@
+"""`evaluate`: how good a bi-encoder is on a split that it did not learn, and whether it beats another."""
+
+import argparse
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from services.trainer import record
+from services.trainer.prepared import open_prepared
+from shared.bundles import Precision
+
+if TYPE_CHECKING:
+    from services.trainer.evaluate.findings import Findings
+
+log = logging.getLogger(__name__)
+
+HELP = "measure a bi-encoder on a prepared set, beside another one; writes an HTML report and JSON"
+JSON, HTML = "evaluation.json", "evaluation.html"
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What is evaluated, and against what."""
+
+    data: Path
+    model: str
+    out: Path
+    baseline: str | None = None
+    split: str = "test"
+    precision: Precision = Precision.INT8
+    most_items: int = 0
+    """0: the whole catalogue. Fewer make every number higher; for a quick look only."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of this job."""
+    parser.add_argument("--data", required=True, type=Path, help="a prepared set (see the job prepare)")
+    parser.add_argument("--model", required=True, help="bundle, model folder, or `minilm`")
+    parser.add_argument("--baseline", help="another, to be compared with: the one in service")
+    parser.add_argument("--split", default="test", help="of the prepared set (default %(default)s)")
+    parser.add_argument("--out", required=True, type=Path, help=f"folder for {HTML} and {JSON}")
+    parser.add_argument(
+        "--precision", type=Precision, choices=list(Precision), default=Precision.INT8,
+        help="which graph of a bundle (default %(default)s: the one that is served)",
+    )  # fmt: skip
+    parser.add_argument("--most-items", type=int, default=0, help="search this many items only (default: all)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run the job for a parsed command line."""
+    names = EvaluateOptions.__dataclass_fields__
+    evaluate(EvaluateOptions(**{name: value for name, value in vars(arguments).items() if name in names}))
+    return 0
+
+
+def evaluate(options: EvaluateOptions) -> "Findings":
+    """Measure, print, and write both files. Raises `JobError` or `BundleError` for what is not there."""
+    from services.trainer.evaluate.encode import open_encoder
+    from services.trainer.evaluate.findings import find
+    from services.trainer.evaluate.page import page
+    from services.trainer.evaluate.score import Data, score
+
+    prepared = open_prepared(options.data)
+    model = open_encoder(options.model, options.precision)
+    baseline = open_encoder(options.baseline, options.precision) if options.baseline else None
+    data = Data(prepared, options.split, options.most_items)
+    log.info("%s queries over %s items", f"{len(data.split.queries):,}", f"{len(data.items):,}")
+    context = {
+        "split": options.split,
+        "queries": len(data.relevant),
+        "items": len(data.items),
+        "threshold chosen on": data.tuning_split,
+        "data": prepared.content_hash[:16],
+        "code": record.code_revision(),
+        "command": record.command_line(),
+    }
+    found = find(score(model, data), score(baseline, data) if baseline else None, data, context)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / JSON).write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
+    (options.out / HTML).write_text(page(found), encoding="utf-8")
+    _tell(found)
+    log.info("report: %s", options.out / HTML)
+    return found
+
+
+def _tell(found: "Findings") -> None:
+    for name, value in found.measures.items():
+        line = f"{name:<15} {value.mean:.4f} [{value.low:.4f}, {value.high:.4f}]"
+        if name in found.differences:
+            change = found.differences[name]
+            line += f"  baseline {found.baseline_measures[name].mean:.4f}  {change.mean:+.4f}  p {change.p_value:.4f}"
+        log.info("%s", line)
+    for name, number in found.model.classification.values.items():
+        beside = f"  baseline {found.baseline.classification.values[name]:.4f}" if found.baseline else ""
+        log.info("%s", f"{name.replace('_', ' '):<17} {number:.4f}{beside}")

@@ -1,0 +1,136 @@
+"""One model over one split: what it finds in the whole catalogue, and how it scores the judged pairs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from services.trainer.errors import JobError
+from services.trainer.evaluate.classification import Classification, best_threshold, classify
+from services.trainer.evaluate.encode import Encoder, Vectors
+from services.trainer.evaluate.measures import NDCG_10, Qrels, Run, per_query
+from services.trainer.prepared import Grades, PreparedSet
+
+if TYPE_CHECKING:
+    from shared.items import Item
+
+DEPTH = 1_000
+"""Ranks that are measured: trec_eval's own default."""
+JUDGED_NDCG_10 = "judged ndcg@10"
+"""NDCG@10 where only the judged items are ranked. High even for a random order where most of them are good."""
+_QUERIES_AT_A_TIME = 128
+
+
+@dataclass(frozen=True)
+class Split:
+    """Judgements of one split: texts and grades by query key."""
+
+    queries: Mapping[str, str]
+    qrels: Qrels
+
+
+class Data:
+    """The parts of a prepared set that an evaluation looks at."""
+
+    def __init__(self, prepared: PreparedSet, split: str, most_items: int = 0) -> None:
+        self.grades: Grades = prepared.report.grades
+        self.split = _read(prepared, split)
+        # A threshold is chosen on other queries than it is judged on, where there are any.
+        self.tuning_split = "valid" if split != "valid" and "valid" in prepared.report.splits else split
+        self.tuning = _read(prepared, self.tuning_split)
+        self.popularity = dict(prepared.split("train").group_by("item_id").len().iter_rows())
+        judged = {item for part in (self.split, self.tuning) for items in part.qrels.values() for item in items}
+        self.items: list[Item] = []
+        for item in prepared.items():
+            if not most_items or item.id in judged or len(self.items) < most_items:
+                self.items.append(item)
+
+    @cached_property
+    def relevant(self) -> dict[str, list[str]]:
+        """Relevant items by query key."""
+        found = {
+            key: [item for item, grade in items.items() if grade >= self.grades.relevant]
+            for key, items in self.split.qrels.items()
+        }
+        return {key: items for key, items in found.items() if items}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Everything that is measured of one model."""
+
+    name: str
+    measures: dict[str, dict[str, float]]
+    """By measure and query key."""
+    classification: Classification
+    run: Run
+    """The first `DEPTH` items of each query with their cosines."""
+
+
+def score(encoder: Encoder, data: Data) -> Scored:
+    """Encode the catalogue and the queries, and measure. Minutes on a CPU."""
+    ids = [item.id for item in data.items]
+    vectors = encoder.items([encoder.item_text(item) for item in data.items])
+    run, pairs = _search(encoder, data.split, ids, vectors)
+    _, tuning = (run, pairs) if data.tuning is data.split else _search(encoder, data.tuning, ids, vectors, depth=0)
+    threshold = best_threshold(*_labels(data.tuning.qrels, tuning, data.grades))
+    return Scored(
+        name=encoder.name,
+        measures={
+            **per_query(data.split.qrels, run, data.grades),
+            JUDGED_NDCG_10: judged_ndcg(data.split.qrels, pairs, data.grades),
+        },
+        classification=classify(*_labels(data.split.qrels, pairs, data.grades), threshold),
+        run=run,
+    )
+
+
+def judged_ndcg(qrels: Qrels, pairs: Run, grades: Grades) -> dict[str, float]:
+    """NDCG@10 over judged items alone; queries whose items are all relevant say nothing of order and are left out."""
+    mixed = {key: items for key, items in qrels.items() if any(grade < grades.relevant for grade in items.values())}
+    return per_query(mixed, pairs, grades, (NDCG_10,))[NDCG_10]
+
+
+def _search(encoder: Encoder, split: Split, ids: list[str], items: Vectors, depth: int = DEPTH) -> tuple[Run, Run]:
+    """The best of the whole catalogue, and the scores of the judged items, by query key."""
+    keys = list(split.queries)
+    queries = encoder.queries([split.queries[key] for key in keys])
+    place = {item: at for at, item in enumerate(ids)}
+    run: dict[str, dict[str, float]] = {}
+    pairs: dict[str, dict[str, float]] = {}
+    for start in range(0, len(keys), _QUERIES_AT_A_TIME):
+        part = keys[start : start + _QUERIES_AT_A_TIME]
+        scores = queries[start : start + _QUERIES_AT_A_TIME] @ items.T
+        for key, row in zip(part, scores, strict=True):
+            pairs[key] = {item: float(row[place[item]]) for item in split.qrels[key]}
+            if depth:
+                run[key] = {ids[at]: float(row[at]) for at in _best(row, depth)}
+    return run, pairs
+
+
+def _best(row: Vectors, depth: int) -> list[int]:
+    count = min(depth, len(row))
+    top = np.argpartition(-row, count - 1)[:count]
+    order: list[int] = top[np.argsort(-row[top], kind="stable")].tolist()
+    return order
+
+
+def _labels(qrels: Qrels, pairs: Run, grades: Grades) -> tuple[list[bool], list[float]]:
+    rows = [
+        (grade >= grades.relevant, pairs[key][item]) for key, items in qrels.items() for item, grade in items.items()
+    ]
+    return [label for label, _ in rows], [value for _, value in rows]
+
+
+def _read(prepared: PreparedSet, name: str) -> Split:
+    frame = prepared.split(name)
+    if frame.is_empty():
+        raise JobError(f"the split {name} is empty")
+    queries: dict[str, str] = {}
+    qrels: dict[str, dict[str, float]] = {}
+    for key, query, item, grade in frame.select("key", "query", "item_id", "grade").iter_rows():
+        queries.setdefault(key, query)
+        qrels.setdefault(key, {})[item] = grade
+    return Split(queries, qrels)

@@ -1,0 +1,1 @@
+"""Fine-tuning on a prepared set. sentence-transformers trains; here is what it lacks, and the wiring."""

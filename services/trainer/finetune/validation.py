@@ -1,0 +1,56 @@
+"""NDCG@10 on held-out queries while training, by the same measures as the final evaluation."""
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
+
+from services.trainer.evaluate.measures import NDCG_10, per_query
+from services.trainer.finetune.data import Judgements, Texts
+from services.trainer.prepared import Grades
+
+METRIC = f"valid_{NDCG_10}"
+_TOP = 100
+
+
+class RetrievalValidation(SentenceEvaluator):
+    """Every query against the items judged for any of them, and as many distractors as time allows.
+
+    Fewer distractors than the catalogue has make the numbers higher than the final ones, not their order different.
+    """
+
+    def __init__(
+        self, judgements: Judgements, texts: Texts, items: dict[str, str], grades: Grades, distractors: int, seed: int
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.primary_metric = METRIC
+        self._grades = grades
+        self._judged = judgements.judged
+        self._keys = sorted(judgements.judged)
+        self._queries = [texts.query(judgements.queries[key]) for key in self._keys]
+        judged = {item for found in judgements.judged.values() for item in found}
+        others = sorted(set(items) - judged)
+        sampled = random.Random(seed).sample(others, min(distractors, len(others)))
+        self._ids = sorted(judged) + sampled
+        self._items = [items[item] for item in self._ids]
+
+    def __call__(  # type: ignore[override]
+        self, model: SentenceTransformer, output_path: str | None = None, epoch: float = -1, steps: int = -1
+    ) -> dict[str, float]:
+        """NDCG@10 and Recall@100, means over queries."""
+        queries, items = _encode(model, self._queries), _encode(model, self._items)
+        run = {
+            key: {self._ids[at]: float(scores[at]) for at in np.argsort(-scores, kind="stable")[:_TOP]}
+            for key, scores in zip(self._keys, queries @ items.T, strict=True)
+        }
+        found = per_query(self._judged, run, self._grades, (NDCG_10, "recall@100"))
+        return {f"valid_{name}": float(np.mean(list(values.values()))) for name, values in found.items()}
+
+
+def _encode(model: SentenceTransformer, texts: Sequence[str]) -> np.ndarray:
+    # Prompts are in the texts already.
+    return np.asarray(
+        model.encode(list(texts), prompt="", batch_size=64, show_progress_bar=False, normalize_embeddings=True)
+    )

@@ -1,0 +1,1 @@
+"""What shoppers do: kept, counted, and told again. The only code that knows SQL."""

@@ -1,0 +1,88 @@
+"""`python -m services.user_events.retention`: deletes what is older than it may become.
+
+Events after `retention_days` (0: never), counters after the longest time that they can be asked about. In small
+transactions, so that nobody who writes waits long. The service does it daily by itself.
+"""
+
+import asyncio
+import time
+
+from sqlalchemy import delete, exists, select, update
+
+from services.user_events import schema_version
+from services.user_events.database import Database
+from services.user_events.events import MICROS_PER_DAY, MICROS_PER_HOUR
+from services.user_events.jobs import main, print_line, settings_of
+from services.user_events.schema import counters, events, users
+from services.user_events.settings import RetentionSettings
+
+COUNTERS_DAYS = 401
+"""No window reaches further back."""
+
+_LOCK = 0x41_69_73_6C_65_04
+_BATCH_EVENTS = 1_000
+_PAUSE_S = 0.02
+"""Between transactions: for those who wait to write."""
+
+
+class RetentionJobSettings(RetentionSettings):
+    """Flags and environment variables (`AISLE_USER_EVENTS_…`) of the job."""
+
+    model_config = settings_of("retention")
+
+
+class Retention:
+    """Deletes from `database` what is older than `days`; 0: nothing but counters that nobody can ask about."""
+
+    def __init__(self, database: Database, days: int) -> None:
+        self._database = database
+        self._days = days
+
+    async def run(self, now: int) -> int | None:
+        """Events deleted; `None` where another process is at it. `now` in microseconds since 1970."""
+        async with self._database.exclusively(_LOCK) as mine:
+            if not mine:
+                return None
+            await self._delete_counters(now // MICROS_PER_HOUR - COUNTERS_DAYS * 24)
+            deleted = 0
+            while self._days:
+                batch = await self._delete_events(now - self._days * MICROS_PER_DAY)
+                deleted += batch
+                if batch < _BATCH_EVENTS:
+                    break
+                await asyncio.sleep(_PAUSE_S)
+            return deleted
+
+    async def _delete_events(self, before: int) -> int:
+        old = select(events.c.seq).where(events.c.occurred_at < before).order_by(events.c.occurred_at)
+        async with self._database.writing() as connection:
+            gone = await connection.execute(
+                delete(events).where(events.c.seq.in_(old.limit(_BATCH_EVENTS))).returning(events.c.user_key)
+            )
+            keys = [key for (key,) in gone]
+            known = users.c.user_key.in_(sorted({key for key in keys if key is not None}))
+            # Held before it is looked whether anything is left: an event that is being written counts.
+            await connection.execute(select(users.c.user_key).where(known).order_by(users.c.user_key).with_for_update())
+            left = exists(select(events.c.seq).where(events.c.user_key == users.c.user_key))
+            await connection.execute(delete(users).where(known, ~left))
+            await connection.execute(update(users).where(known).values(version=users.c.version + 1))
+        return len(keys)
+
+    async def _delete_counters(self, before_hour: int) -> None:
+        async with self._database.writing() as connection:
+            await connection.execute(delete(counters).where(counters.c.hour < before_hour))
+
+
+async def run(settings: RetentionJobSettings) -> str:
+    """One run over the database that `settings` names."""
+    database = Database(settings)
+    try:
+        await schema_version.check(database)
+        deleted = await Retention(database, settings.retention_days).run(time.time_ns() // 1_000)
+    finally:
+        await database.close()
+    return "another process is deleting" if deleted is None else f"{deleted:,} events deleted"
+
+
+if __name__ == "__main__":
+    main(RetentionJobSettings, lambda settings: print_line(asyncio.run(run(settings))))

@@ -1,0 +1,1 @@
+"""Quality, measured: what the running services find and recommend, beside the methods that people know."""

@@ -1,0 +1,110 @@
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from services.trainer import __main__ as command
+from services.trainer.evaluate.encode import open_encoder
+from services.trainer.evaluate.findings import find
+from services.trainer.evaluate.page import page
+from services.trainer.evaluate.score import Data, score
+from services.trainer.prepared import PreparedSet
+from shared.bundles import Precision
+from tests.support.judged_shop import make_prepared
+from tests.unit.services.trainer.conftest import make_base
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
+    return make_prepared(tmp_path_factory.mktemp("shop"))
+
+
+class Document(HTMLParser):
+    """Tags that were opened and not closed, and the text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_whole_catalogue_is_searched_and_judged_pairs_are_scored(prepared: PreparedSet, tiny_base: Path) -> None:
+    data = Data(prepared, "test")
+    scored = score(open_encoder(str(tiny_base), Precision.INT8), data)
+    assert len(data.items) == 64
+    assert set(scored.run) == set(data.split.queries)
+    assert all(len(found) == 64 for found in scored.run.values())
+    assert all(list(found.values()) == sorted(found.values(), reverse=True) for found in scored.run.values())
+    assert scored.classification.pairs == sum(map(len, data.split.qrels.values()))
+    assert data.tuning_split == "valid"
+
+
+def test_fewer_items_still_hold_the_judged_ones(prepared: PreparedSet) -> None:
+    data = Data(prepared, "test", most_items=1)
+    judged = {item for items in data.split.qrels.values() for item in items}
+    assert judged <= {item.id for item in data.items}
+    assert len(data.items) < 64
+
+
+def test_a_report_is_written_for_people_and_programs(
+    prepared: PreparedSet, tiny_base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    other = make_base(tmp_path / "other", model_type="bert")
+    arguments = ["evaluate", "--data", str(prepared.path), "--model", str(tiny_base), "--out", str(tmp_path / "out")]
+    assert command.main([*arguments, "--baseline", str(other)]) == 0
+    assert "ndcg@10" in caplog.text
+    assert "roc auc" in caplog.text
+    text = (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8")
+    document = Document(text)
+    assert document.open == []
+    assert document.tags.count("svg") >= 2
+    assert all(link.startswith("#") for link in document.links)
+    assert "The worst" in document.text
+    found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert set(found["model"]["measures"]) == {
+        "ndcg@10", "mrr@10", "recall@10", "recall@100", "map", "judged ndcg@10",
+    }  # fmt: skip
+    assert 0 <= found["differences"]["ndcg@10"]["p_value"] <= 1
+    assert sum(map(sum, found["model"]["classification"]["confusion"])) == found["model"]["classification"]["pairs"]
+
+
+def test_texts_from_the_catalogue_cannot_become_markup(tiny_base: Path, tmp_path: Path) -> None:
+    shop = make_prepared(tmp_path)
+    scored = score(open_encoder(str(tiny_base), Precision.INT8), Data(shop, "test"))
+    data = Data(shop, "test")
+    data.items = [replace(item, title="<script>alert(1)</script>") for item in data.items]
+    assert "<script>" not in page(find(scored, None, data, {"command": "<b>"}))
+
+
+def test_without_a_baseline_nothing_is_compared(prepared: PreparedSet, tiny_base: Path, tmp_path: Path) -> None:
+    arguments = ["--data", str(prepared.path), "--model", str(tiny_base), "--split", "valid"]
+    assert command.main(["evaluate", *arguments, "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    assert found["differences"] == {}
+    assert "baseline" not in found
+
+
+def test_a_split_that_is_not_there_is_named(
+    prepared: PreparedSet, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--data", str(prepared.path), "--model", str(tiny_base), "--split", "dev"]
+    assert command.main(["evaluate", *arguments, "--out", str(tmp_path)]) == 1
+    assert "no split dev" in capsys.readouterr().err

@@ -1,0 +1,144 @@
+import json
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.trainer import __main__ as command
+from services.trainer.base import open_base
+from services.trainer.errors import JobError
+from services.trainer.finetune.data import Texts, read_judgements
+from services.trainer.finetune.model import load
+from services.trainer.finetune.options import FinetuneOptions, GradedLoss, MixedPrecision, Negatives
+from services.trainer.finetune.train import finetune
+from services.trainer.finetune.validation import METRIC, RetrievalValidation
+from services.trainer.prepared import PreparedSet
+from services.trainer.record import read_record
+from tests.support.judged_shop import make_prepared
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
+    return make_prepared(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture
+def options(prepared: PreparedSet, tiny_base: Path, tmp_path: Path) -> FinetuneOptions:
+    return FinetuneOptions(
+        data=prepared.path,
+        out=tmp_path / "model",
+        base=str(tiny_base),
+        batch=16,
+        learning_rate=1e-3,
+        max_steps=4,
+        evaluations=2,
+        validation_items=5,
+    )
+
+
+def test_a_run_writes_a_model_and_how_it_came_to_be(options: FinetuneOptions, prepared: PreparedSet) -> None:
+    written = finetune(options)
+    assert (options.out / "training.json").read_text() == written.model_dump_json(indent=2) + "\n"
+    assert read_record(options.out) is not None
+    assert written.training_data == prepared.content_hash
+    assert written.steps == 4
+    assert written.versions["torch"]
+    assert set(written.evaluation) == {METRIC, f"base_{METRIC}", "valid_recall@100"}
+    assert not (options.out / "checkpoints").exists()
+    assert list((options.out / "tensorboard").iterdir())
+    before, after = open_base(options.base), open_base(str(options.out))
+    assert after.grew_from == before.name
+    assert after.max_tokens == written.max_item_tokens
+    assert any(not np.array_equal(after.weights[name], value) for name, value in before.weights.items())
+
+
+def test_it_learns(options: FinetuneOptions) -> None:
+    evaluation = finetune(replace(options, max_steps=60, learning_rate=3e-3)).evaluation
+    assert evaluation[METRIC] > evaluation[f"base_{METRIC}"] + 0.1
+
+
+def test_the_same_seed_gives_the_same_weights(options: FinetuneOptions, tmp_path: Path) -> None:
+    finetune(options)
+    finetune(replace(options, out=tmp_path / "again"))
+    finetune(replace(options, out=tmp_path / "other", seed=1))
+    one, again, other = (open_base(str(path)).weights for path in (options.out, tmp_path / "again", tmp_path / "other"))
+    assert all(np.array_equal(value, again[name]) for name, value in one.items())
+    assert any(not np.array_equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lora_rank": 2},
+        {"mini_batch": 4, "dimensions": (32, 16)},
+        {"negatives": Negatives.JUDGED, "graded_loss": GradedLoss.COSENT},
+        {"negatives": Negatives.MINED, "dimensions": (32, 8)},
+        {"graded_loss": GradedLoss.ANGLE, "grade_weights": False, "correct_popularity": False},
+    ],
+    ids=lambda changes: "+".join(changes),
+)
+def test_every_way_of_training_ends_in_a_plain_model(
+    options: FinetuneOptions, prepared: PreparedSet, changes: dict[str, object]
+) -> None:
+    evaluation = finetune(replace(options, **changes)).evaluation  # type: ignore[arg-type]
+    before, after = open_base(options.base), open_base(str(options.out))
+    assert set(after.weights) == set(before.weights)
+    assert any(not np.array_equal(after.weights[name], value) for name, value in before.weights.items())
+    # What was written is what was measured best, low-rank updates and all.
+    grades = prepared.report.grades
+    texts = Texts(after.item_template, after.prompts)
+    held_out = read_judgements(prepared.split("valid"), grades.relevant, options.validation_queries, options.seed)
+    measured = RetrievalValidation(
+        held_out, texts, texts.items(prepared), grades, options.validation_items, options.seed
+    )
+    assert measured(load(after, after.max_tokens))[METRIC] == pytest.approx(evaluation[METRIC], abs=1e-6)
+
+
+def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
+    options: FinetuneOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = count()
+    real = RetrievalValidation.__call__
+
+    def interrupted(*arguments: Any, **named: Any) -> dict[str, float]:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RetrievalValidation, "__call__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(options)
+    with pytest.raises(JobError, match="is not empty"):
+        finetune(options)
+    with pytest.raises(JobError, match="options or data differ"):
+        finetune(replace(options, resume=True, seed=3))
+    assert finetune(replace(options, resume=True)).steps == 4
+    finetune(replace(options, out=tmp_path / "whole"))
+    one, whole = (open_base(str(path)).weights for path in (options.out, tmp_path / "whole"))
+    assert all(np.allclose(value, whole[name], atol=1e-6) for name, value in one.items())
+
+
+def test_what_does_not_fit_is_named(options: FinetuneOptions) -> None:
+    with pytest.raises(JobError, match="lower --batch"):
+        finetune(replace(options, batch=500))
+    with pytest.raises(JobError, match="holds no checkpoint"):
+        finetune(replace(options, out=options.out / "none", resume=True))
+
+
+@pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="says what a CPU says")
+def test_mixed_precision_needs_a_gpu(options: FinetuneOptions) -> None:
+    with pytest.raises(JobError, match="needs a CUDA GPU"):
+        finetune(replace(options, mixed_precision=MixedPrecision.BF16))
+
+
+def test_the_command_line(options: FinetuneOptions, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["finetune-encoder", "--data", str(options.data), "--out", str(options.out), "--base", options.base]
+    arguments += ["--batch", "16", "--max-steps", "1", "--validation-items", "3", "--dimensions", "32,16"]
+    assert command.main(arguments) == 0
+    assert json.loads((options.out / "training.json").read_text())["options"]["dimensions"] == [32, 16]
+    assert command.main([*arguments, "--dimensions", "all"]) == 1
+    assert "--dimensions all" in capsys.readouterr().err
