@@ -1,7 +1,6 @@
 """Queries of scalers and alerts by Prometheus' own tool: they parse, and the scalers' give a number, idle or busy."""
 
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +12,13 @@ import yaml
 from deploy.kubernetes.build import Object
 from deploy.kubernetes.mixes import HERE, Mix
 from tests.integration.deploy.kubernetes.view import View
+from tests.support.prometheus import program
 
-PROMTOOL = shutil.which("promtool")
+PROMTOOL = program("promtool")
 
 pytestmark = [
     pytest.mark.timeout(240),
-    pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian package prometheus)"),
+    pytest.mark.skipif(PROMTOOL is None, reason="promtool is not there: make prometheus"),
 ]
 
 
