@@ -1,6 +1,5 @@
 """The Dockerfile, the ignore file, Compose and Kubernetes speak of the same things."""
 
-import importlib.util
 import re
 import tomllib
 
@@ -14,10 +13,7 @@ from tests.integration.deploy.docker.dockerfile import ROOT
 from tests.integration.deploy.kubernetes.view import MODULES, settings_class
 
 DOCKER = ROOT / "deploy" / "docker"
-HAS_USER_EVENTS = importlib.util.find_spec("services.user_events") is not None
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
-PENDING = {"user_events_target"}
-"""Settings that the gateway gets with the service `user_events`."""
 
 
 def settings_of(service: str) -> type[BaseSettings]:
@@ -42,7 +38,7 @@ def test_an_image_has_its_extra_at_the_pinned_versions(name: str) -> None:
     for arguments in dockerfile.installs(dockerfile.installed_by(name)):
         assert arguments[:2] == ["-c", "versions.txt"]
         for extra in re.findall(r"\.\[([\w,-]+)\]", arguments[-1]):
-            assert set(extra.split(",")) <= extras | (set() if HAS_USER_EVENTS else {"events"})
+            assert set(extra.split(",")) <= extras
 
 
 def test_what_is_copied_is_not_ignored() -> None:
@@ -71,8 +67,6 @@ def test_compose_builds_targets_and_tells_them_settings(name: str) -> None:
     for variable, value in told.get("environment", {}).items():
         prefix = next(prefix for prefix in MODULES if variable.startswith(prefix))
         setting = variable.removeprefix(prefix).lower()
-        if not HAS_USER_EVENTS and (prefix == "AISLE_USER_EVENTS_" or setting in PENDING):
-            continue
         assert setting in settings_class(prefix).model_fields
         if variable.endswith("_TARGET"):
             host, _, port = value.removeprefix("dns:///").partition(":")
@@ -94,5 +88,4 @@ def test_prometheus_reads_every_service() -> None:
     assert set(targets) == serving
     for name, port in targets.items():
         service = name.replace("-", "_")
-        if service != "user_events" or HAS_USER_EVENTS:
-            assert int(port) == settings_of(service).model_fields["metrics_port"].default
+        assert int(port) == settings_of(service).model_fields["metrics_port"].default

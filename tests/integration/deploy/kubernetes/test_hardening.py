@@ -38,12 +38,18 @@ def test_requests_and_limits_are_set(view: View) -> None:
 
 
 def test_gpus_are_where_a_model_runs_on_one(view: View) -> None:
-    for pod in view.pods:
+    for pod in view.servers:
         has_gpu = "nvidia.com/gpu" in pod.main["resources"]["limits"]
         backends = [value for name, value in view.environment(pod.main).items() if name.endswith("_BACKEND")]
         assert has_gpu == any("cuda" in backend for backend in backends), pod.name
         assert has_gpu == any(toleration["key"] == "nvidia.com/gpu" for toleration in pod.spec.get("tolerations", ()))
         assert has_gpu == pod.main["image"].partition("@")[0].partition(":")[0].endswith("-cuda")
+
+
+def test_training_has_a_gpu_where_there_are_any(view: View) -> None:
+    (retrain,) = [pod for pod in view.pods if pod.name == "retrain"]
+    with_gpu = [c["name"] for c in retrain.containers if "nvidia.com/gpu" in c["resources"]["limits"]]
+    assert with_gpu == (["finetune"] if "gpu" in view.mix.parts else [])
 
 
 def test_images_are_named_by_digest(view: View) -> None:

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
-from prometheus_client import Counter as PrometheusCounter
-from prometheus_client import Gauge, Histogram
 
 from deploy.kubernetes.mixes import HERE
-from shared.telemetry import metrics
+from shared.telemetry.metrics import REGISTRY
 from tests.integration.deploy.kubernetes.view import NAMESPACE, View
 
 pytestmark = pytest.mark.timeout(240)
@@ -22,14 +20,9 @@ MODELS = {"query-encoder", "item-encoder", "reranker"}
 def registry() -> dict[str, set[str]]:
     """Series of every declared metric, with their labels."""
     series: dict[str, set[str]] = {}
-    for metric in vars(metrics).values():
-        if isinstance(metric, Histogram):
-            labels = set(metric._labelnames)
-            series |= {f"{metric._name}_{part}": labels for part in ("count", "sum")}
-            series[f"{metric._name}_bucket"] = labels | {"le"}
-        elif isinstance(metric, PrometheusCounter | Gauge):
-            name = f"{metric._name}_total" if isinstance(metric, PrometheusCounter) else metric._name
-            series[name] = set(metric._labelnames)
+    for one in REGISTRY.declarations:
+        parts = {"_bucket": {"le"}, "_count": set(), "_sum": set()} if one.kind == "histogram" else {"": set()}
+        series |= {f"{one.name}{part}": {*one.labels, *more} for part, more in parts.items()}
     return series
 
 

@@ -1,15 +1,19 @@
 """Selectors find the pods they mean, and no others; names that are referred to are there."""
 
+import re
 from collections import Counter
 
 import pytest
 
+from deploy.kubernetes.mixes import HERE
 from tests.integration.deploy.kubernetes.view import NAMESPACE, View, selects
 
 pytestmark = pytest.mark.timeout(240)
 
-SECRETS = {"aisle-keys", "aisle-events-app", "milvus-credentials", "models-store"}
-"""Made by the cluster's owner, or an operator: the README lists them."""
+SECRETS = set(
+    re.findall(r"^\| `([a-z-]+)` \| `", (HERE / "README.md").read_text().partition("## Secrets")[2], re.MULTILINE)
+)
+"""Made by the cluster's owner, or an operator, as the README says."""
 
 
 def test_services_budgets_and_deployments_select_their_own_pods(view: View) -> None:
@@ -59,6 +63,17 @@ def test_volumes_priorities_and_secrets_are_there(view: View) -> None:
         for container in pod.containers:
             assert {mount["name"] for mount in container["volumeMounts"]} <= set(volumes)
             assert secrets(container) <= SECRETS | own
+
+
+def test_the_readme_lists_the_secrets() -> None:
+    assert {"aisle-keys", "aisle-events-app", "milvus-credentials", "models-store"} == SECRETS
+
+
+def test_everything_has_a_readme() -> None:
+    folders = [
+        path.parent for pattern in ("components/*", "overlays/*") for path in HERE.glob(f"{pattern}/kustomization.yaml")
+    ]
+    assert not [folder.name for folder in folders if not (folder / "README.md").is_file()]
 
 
 def secrets(container: object) -> set[str]:

@@ -1,20 +1,16 @@
 """What pods are told is what services understand, and ports and times fit each other."""
 
+import argparse
 import importlib.util
 
 import pytest
 
 from deploy.kubernetes import startup
+from services.trainer.__main__ import JOBS
 from shared.settings import ServiceSettings
 from tests.integration.deploy.kubernetes.view import MODULES, View, settings_class
 
 pytestmark = pytest.mark.timeout(240)
-
-PENDING = {"user_events_target", "attribution_key"}
-"""Settings that the gateway gets with the service `user_events`."""
-
-
-HAS_USER_EVENTS = importlib.util.find_spec("services.user_events") is not None
 
 
 def test_every_variable_is_a_setting(view: View) -> None:
@@ -22,16 +18,12 @@ def test_every_variable_is_a_setting(view: View) -> None:
         for name in view.environment(pod.main):
             prefix = next(prefix for prefix in MODULES if name.startswith(prefix))
             setting = name.removeprefix(prefix).lower()
-            if not HAS_USER_EVENTS and (prefix == "AISLE_USER_EVENTS_" or setting in PENDING):
-                continue
             assert setting in settings_class(prefix).model_fields, f"{pod.name}: {name}"
 
 
 def servers(view: View, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ServiceSettings]]:
     found = []
     for pod in view.servers:
-        if pod.component == "user-events" and not HAS_USER_EVENTS:
-            continue
         settings = view.settings(pod, monkeypatch)
         assert isinstance(settings, ServiceSettings)
         found.append((pod.name, settings))
@@ -50,6 +42,18 @@ def test_ports_are_those_of_the_settings(view: View, monkeypatch: pytest.MonkeyP
         assert probes == [settings.port] * 3
         (port,) = services[name]["ports"]
         assert (port["port"], port["targetPort"]) == (settings.port, "grpc")
+
+
+def test_commands_are_understood(view: View) -> None:
+    for pod in view.pods:
+        for container in pod.containers:
+            _, _, module, *arguments = container.get("command", ["python", "-m", "services.gateway"])
+            if module == "services.trainer":
+                parser = argparse.ArgumentParser(exit_on_error=False)
+                JOBS[arguments[0]].add_arguments(parser)
+                parser.parse_args(arguments[1:])
+            elif container["name"] != "fetch-bundle":
+                assert importlib.util.find_spec(module)
 
 
 def test_targets_name_services_and_their_ports(view: View) -> None:
@@ -85,8 +89,6 @@ def test_probes_and_requests_cover_what_was_measured(view: View) -> None:
     measured = startup.read()
     for pod in view.servers:
         service = pod.component.replace("-", "_")
-        if service == "user_events" and service not in measured:
-            continue
         probe = pod.main["startupProbe"]
         assert probe["periodSeconds"] * probe["failureThreshold"] >= 5 * measured[service].seconds
         assert mebibytes(pod.main["resources"]["requests"]["memory"]) >= measured[service].resident_mib

@@ -41,6 +41,11 @@ def test_the_rules_are_current() -> None:
     assert told.read_text() == prometheus_rule(), "run `make docs`"
 
 
+def test_kubernetes_has_every_rule() -> None:
+    files = [yaml.safe_load((FOLDER / name).read_text())["groups"] for name in ("slo.yml", "alerts.yml")]
+    assert yaml.safe_load(prometheus_rule())["spec"]["groups"] == [*files[0], *files[1]]
+
+
 @pytest.mark.parametrize("name", ["slo.yml", "alerts.yml", "tests.yml"])
 def test_rules_speak_of_metrics_that_are_declared(name: str) -> None:
     assert not unknown((FOLDER / name).read_text())
