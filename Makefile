@@ -89,7 +89,7 @@ reindex: $(VENV)/.run ## Change the model of the running mesh: MODEL=path to a b
 .PHONY: docs
 docs: $(VENV)/.run ## Write the pages of docs that are made from the code
 	$(PY) -m shared.telemetry metrics > docs/metrics.md
-	$(PY) -m deploy.prometheus > deploy/prometheus/slo.yml
+	$(PY) -m deploy.prometheus slo > deploy/prometheus/slo.yml
 	$(PY) -m deploy.prometheus kubernetes > deploy/kubernetes/components/monitoring/rules.yaml
 	$(PY) -m deploy.grafana
 

@@ -6,15 +6,17 @@ Prints the table of docs/training.md and writes `build/eval/search_models.json`.
 """
 
 import argparse
+import hashlib
 import json
 import random
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from services.trainer.evaluate.encode import open_encoder
+from services.trainer.evaluate.encode import Encoder, Vectors, open_encoder
 from services.trainer.evaluate.measures import MEASURES, Run, per_query
 from services.trainer.evaluate.score import DEPTH, JUDGED_NDCG_10, Data, judged_ndcg, score
 from services.trainer.evaluate.statistics import compare, estimate
@@ -26,6 +28,24 @@ from tests.evaluation.lexical import Bm25, best
 OUT = Path("build/eval/search_models.json")
 HALF = 200
 """Hits that each half gives to a fusion."""
+
+
+class Cached:
+    """An encoder that keeps the vectors of a catalogue beside the results: minutes of a CPU, and always the same."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self.name = encoder.name
+        self.item_text, self.queries = encoder.item_text, encoder.queries
+
+    def items(self, texts: Sequence[str]) -> Vectors:
+        digest = hashlib.sha256("\0".join((self.name, *texts)).encode()).hexdigest()[:16]
+        file = OUT.parent / f"vectors-{digest}.npy"
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.save(file, self._encoder.items(texts))
+        vectors: Vectors = np.load(file)
+        return vectors
 
 
 class Row:
@@ -54,7 +74,7 @@ def main() -> None:
     rows = [_row("random", data, {}, _pairs(data, lambda key, item: random.Random(f"{key} {item}").random()))]
     rows.append(_row("BM25", data, words, _pairs(data, lambda key, item: bm25[key].get(item, 0.0))))
     for name in (arguments.base, *arguments.model):
-        scored = score(open_encoder(name, arguments.precision), data)
+        scored = score(Cached(open_encoder(name, arguments.precision)), data)
         rows.append(Row(scored.name, scored.measures, scored.classification.values["roc_auc"]))
         for label, how in (("0.7 / 0.3", Weighted(0.7, 0.3)), ("RRF(60)", ReciprocalRank())):
             fused = {key: _fused(scored.run[key], words[key], how) for key in data.split.queries}

@@ -1,13 +1,8 @@
 """The training run: data and losses into sentence-transformers' trainer, the best weights out."""
 
-import json
 import logging
-import os
 import shutil
 import time
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
 import torch
 from datasets import Dataset
@@ -20,7 +15,7 @@ from sentence_transformers.base.sampler import BatchSamplers
 from sentence_transformers.sentence_transformer.losses import AnglELoss, CoSENTLoss, MatryoshkaLoss
 from transformers import EarlyStoppingCallback, set_seed
 
-from services.trainer import record
+from services.trainer import record, runs
 from services.trainer.base import BaseModel, open_base
 from services.trainer.errors import JobError
 from services.trainer.finetune import data, negatives, retrieval
@@ -33,8 +28,6 @@ from services.trainer.record import TrainingRecord
 
 log = logging.getLogger(__name__)
 
-_OPTIONS = "options.json"
-
 
 def finetune(options: FinetuneOptions) -> TrainingRecord:
     """Write the model to `options.out`: safetensors, tokenizer and `training.json`.
@@ -44,7 +37,7 @@ def finetune(options: FinetuneOptions) -> TrainingRecord:
     prepared, base = open_prepared(options.data), open_base(options.base)
     if options.mixed_precision is not MixedPrecision.NONE and not torch.cuda.is_available():
         raise JobError(f"--mixed-precision {options.mixed_precision} needs a CUDA GPU; leave it out on a CPU")
-    _claim(options, prepared)
+    runs.claim(options.out, options, prepared.content_hash, resume=options.resume)
     set_seed(options.seed)
     texts = data.Texts(base.item_template, base.prompts)
     max_tokens = min(options.max_item_tokens, base.max_tokens)
@@ -70,35 +63,19 @@ def finetune(options: FinetuneOptions) -> TrainingRecord:
         max_item_tokens=max_tokens,
         training_data=prepared.content_hash,
         data_sources={name: entry.sha256 for name, entry in prepared.report.sources.items()},
-        options=_plain(options),
-        evaluation=_best(trainer),
+        options=runs.plain(options),
+        evaluation=runs.best(trainer.state.log_history, METRIC),
         steps=trainer.state.global_step,
         seconds=round(seconds, 1),
         seed=options.seed,
         command=record.command_line(),
         code_revision=revision,
         versions=record.package_versions(),
-        machine=_machine(),
+        machine=runs.machine(),
     )
     if trainer.is_world_process_zero():
         _write(options, model, written)
     return written
-
-
-def _claim(options: FinetuneOptions, prepared: PreparedSet) -> None:
-    """Say in the folder what is trained there; a resumed run must be the same run."""
-    claim = json.dumps({**_plain(options), "resume": False, "data_hash": prepared.content_hash}, indent=2)
-    file = options.out / _OPTIONS
-    if options.resume:
-        if not file.is_file() or not any((options.out / "checkpoints").glob("checkpoint-*")):
-            raise JobError(f"--resume: {options.out} holds no checkpoint; leave --resume out")
-        if file.read_text(encoding="utf-8") != claim:
-            raise JobError(f"--resume: options or data differ from {file}; give the same, or another --out")
-        return
-    if options.out.exists() and any(options.out.iterdir()):
-        raise JobError(f"{options.out} is not empty: give another --out, remove it, or --resume its run")
-    options.out.mkdir(parents=True, exist_ok=True)
-    file.write_text(claim, encoding="utf-8")
 
 
 def _datasets(
@@ -167,10 +144,8 @@ def _trainer(
     steps = float(options.max_steps)
     if steps < 0:
         steps = sum(-(-len(each) // options.batch) for each in datasets.values()) * options.epochs
-    every = max(1, int(steps) // options.evaluations)
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(options.out / "tensorboard"))
     arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(options.out / "checkpoints"),
+        output_dir=str(options.out / runs.CHECKPOINTS),
         num_train_epochs=options.epochs,
         max_steps=options.max_steps,
         per_device_train_batch_size=options.batch,
@@ -181,19 +156,11 @@ def _trainer(
         fp16=options.mixed_precision is MixedPrecision.FP16,
         # A text twice in a batch would be its own negative.
         batch_sampler=BatchSamplers.NO_DUPLICATES,
-        eval_strategy="steps",
-        eval_steps=every,
         eval_on_start=not options.resume,
-        save_strategy="steps",
-        save_steps=every,
-        save_total_limit=1,
-        load_best_model_at_end=True,
         metric_for_best_model=f"eval_{METRIC}",
-        greater_is_better=True,
-        logging_steps=max(1, every // 10),
-        report_to=["tensorboard"],
         dataloader_pin_memory=torch.cuda.is_available(),
         seed=options.seed,
+        **runs.schedule(steps, options.evaluations),
     )
     single = len(datasets) == 1
     losses = _losses(options, model)
@@ -203,16 +170,8 @@ def _trainer(
         train_dataset=datasets["ranking"] if single else datasets,
         loss=losses["ranking"] if single else losses,
         evaluator=validation,
-        callbacks=[EarlyStoppingCallback(early_stopping_patience=options.patience)],
+        callbacks=[runs.tensorboard(options.out), EarlyStoppingCallback(early_stopping_patience=options.patience)],
     )
-
-
-def _best(trainer: SentenceTransformerTrainer) -> dict[str, float]:
-    """Validation before training, and of the weights that were kept."""
-    history = [entry for entry in trainer.state.log_history if f"eval_{METRIC}" in entry]
-    best = max(history, key=lambda entry: entry[f"eval_{METRIC}"])
-    found = {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_valid_")}
-    return {**found, f"base_{METRIC}": history[0][f"eval_{METRIC}"]}
 
 
 def _write(options: FinetuneOptions, model: SentenceTransformer, written: TrainingRecord) -> None:
@@ -220,19 +179,9 @@ def _write(options: FinetuneOptions, model: SentenceTransformer, written: Traini
         models.merge_lora(model)
     models.save(model, options.out)
     (options.out / record.FILE).write_text(written.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(options.out / "checkpoints", ignore_errors=True)
+    shutil.rmtree(options.out / runs.CHECKPOINTS, ignore_errors=True)
     log.info(
         "%s: %d steps in %.0f s, validation NDCG@10 %.4f (base %.4f)",
         *(options.out, written.steps, written.seconds, written.evaluation[METRIC]),
         written.evaluation[f"base_{METRIC}"],
     )
-
-
-def _plain(options: FinetuneOptions) -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
-
-
-def _machine() -> str:
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
-    return f"CPU, {torch.get_num_threads()} threads"
