@@ -98,6 +98,8 @@ def context() -> dict[str, Any]:
             "cpu": model,
             "cores": len(os.sched_getaffinity(0)),
             "flags": [flag for flag in ("avx2", "avx512f", "avx512_vnni", "amx_int8") if flag in flags],
+            # Of what else it does: ratios taken in turns bear it, differences in milliseconds do not.
+            "load_average": round(os.getloadavg()[1], 1),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         },
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
