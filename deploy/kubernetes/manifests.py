@@ -1,6 +1,6 @@
 """`python -m deploy.kubernetes.manifests`: builds every overlay and component mix, and validates what comes out.
 
-`--checkov` looks for what a schema allows and a cluster's owner would not.
+`--checkov` looks for what a schema allows and a cluster's owner would not, in the Dockerfile too.
 """
 
 import json
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import yaml
 
-from deploy.kubernetes.build import KUBECTL, MANIFESTS, TOOLS, BuildError, Object, build_all
+from deploy.kubernetes.build import KUBECTL, MANIFESTS, ROOT, TOOLS, BuildError, Object, build_all
 from deploy.kubernetes.mixes import HERE, mixes
 
 
@@ -50,12 +50,15 @@ def validate(objects: Iterable[Mapping[str, object]]) -> str:
 
 
 def checkov(objects: Sequence[Object]) -> int:
-    """Its exit status: 0 when every check passes or is skipped with a reason (checkov.yaml, or an annotation)."""
+    """Its exit status, for `objects` and the Dockerfile: 0 when every check passes or is skipped with a reason, which
+    stands in checkov.yaml, in an annotation, or in the Dockerfile."""
     file = MANIFESTS / "distinct" / "manifests.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump_all(objects))
     program = TOOLS / "checkov" / "bin" / "checkov"
-    return subprocess.run([program, "--config-file", HERE / "checkov.yaml", "--file", file], check=False).returncode
+    checked = (file, ROOT / "deploy" / "docker" / "Dockerfile")
+    command = [str(program), "--config-file", str(HERE / "checkov.yaml"), "--file", *map(str, checked)]
+    return subprocess.run(command, check=False).returncode
 
 
 def _say(line: str) -> None:

@@ -13,6 +13,7 @@ import yaml
 HERE = Path(__file__).parent
 
 COMPONENTS = (
+    "canary",
     "network-policies",
     "monitoring",
     "keda",
@@ -23,9 +24,9 @@ COMPONENTS = (
     "object-store",
     "mtls",
     "istio",
-    "canary",
 )
-"""Every component, in the order in which they are listed in a kustomization."""
+"""Every component, in the order in which a kustomization has to list them: one that makes pods before those that change
+pods."""
 
 EXCLUSIVE = ({"keda", "hpa"},)
 """Two autoscalers of one target would undo each other's work."""

@@ -4,7 +4,9 @@ A signal is raised where the program happens to be. Where that is a finaliser, P
 on, so whoever loops also asks: `check` raises what was swallowed.
 """
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -19,6 +21,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 _asked: list[int] = []
+_deferring: list[None] = []
 
 
 def install() -> None:
@@ -33,6 +36,20 @@ def check() -> None:
         raise Interrupted(_asked[0])
 
 
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Lets a signal that comes meanwhile be raised at the end of the block: for steps that must not be torn apart."""
+    before = len(_asked)
+    _deferring.append(None)
+    try:
+        yield
+    finally:
+        _deferring.pop()
+    if len(_asked) > before:
+        raise Interrupted(_asked[before])
+
+
 def _note(number: int, _frame: FrameType | None) -> None:
     _asked.append(number)
-    raise Interrupted(number)
+    if not _deferring:
+        raise Interrupted(number)

@@ -118,11 +118,13 @@ class Mesh:
     def _spawn(self, service: ServiceSpec) -> None:
         command = [sys.executable, "-m", f"services.{service.name}"]
         environment = self.spec.environment(service)
-        child = process.start(command, cwd=ROOT, env=environment, log=self.spec.log(service))
-        self._children[service.name] = child
-        identity = ProcessId.of(child.pid) or ProcessId(child.pid, "ended before it was seen")
-        self._running[service.name] = state.running(service, self.spec, identity, time.time())
-        self._save()
+        # A process that was started and not noted yet would be stopped by nobody.
+        with interrupt.deferred():
+            child = process.start(command, cwd=ROOT, env=environment, log=self.spec.log(service))
+            self._children[service.name] = child
+            identity = ProcessId.of(child.pid) or ProcessId(child.pid, "ended before it was seen")
+            self._running[service.name] = state.running(service, self.spec, identity, time.time())
+            self._save()
 
     def _wait(self, names: Sequence[str], timeout_s: float) -> None:
         started = time.monotonic()

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from signal import SIGINT
 
-from deploy.local import catalogue, client, state, view
+from deploy.local import catalogue, client, interrupt, state, view
 from deploy.local.errors import LocalError
 from deploy.local.mesh import STOP_GRACE_S, Mesh
 from deploy.local.spec import ROOT, MeshSpec, ServiceSpec, free_ports
@@ -58,20 +58,30 @@ def _job(spec: MeshSpec, encoder: str) -> int:
     """Runs it in the foreground; its progress is its own to show."""
     retrieval = spec.service("vector_retrieval").address
     command = [sys.executable, "-m", "services.vector_retrieval.reindex"]
-    # In a session of its own: of a Ctrl-C at the terminal it hears once, from here.
-    child = subprocess.Popen(
-        [*command, "--retrieval", retrieval, "--encoder", encoder], cwd=ROOT, env=spec.environ, start_new_session=True
-    )
+    child: subprocess.Popen[bytes] | None = None
     try:
+        with interrupt.deferred():
+            # In a session of its own: of a Ctrl-C at the terminal it hears once, from here.
+            child = subprocess.Popen(
+                [*command, "--retrieval", retrieval, "--encoder", encoder],
+                cwd=ROOT,
+                env=spec.environ,
+                start_new_session=True,
+            )
         return child.wait()
     except BaseException:
-        child.send_signal(SIGINT)
-        try:
-            child.wait(STOP_GRACE_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        if child is not None:
+            _stop(child)
         raise
+
+
+def _stop(child: "subprocess.Popen[bytes]") -> None:
+    child.send_signal(SIGINT)
+    try:
+        child.wait(STOP_GRACE_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def _outdated(spec: MeshSpec, version: str) -> list[str]:

@@ -11,6 +11,7 @@ from services.trainer.errors import JobError
 from services.trainer.evaluate import job as evaluate
 from services.trainer.finetune import job as finetune_encoder
 from services.trainer.prepare import job as prepare
+from services.trainer.rerank import job as finetune_reranker
 from shared.bundles import BundleError
 
 
@@ -26,6 +27,7 @@ JOBS: dict[str, Job] = {
     "sample": sample,
     "prepare": prepare,
     "finetune-encoder": finetune_encoder,
+    "finetune-reranker": finetune_reranker,
     "evaluate": evaluate,
     "export": export,
     "default-bundle": default_bundle,

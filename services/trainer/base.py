@@ -49,6 +49,8 @@ class BaseModel:
     """The one it was trained with; the default for a model that was not trained here."""
     grew_from: str = ""
     """The base of its base, and so on; `name` for a model that was not trained here."""
+    version: str = ""
+    """Of a bundle; empty for a model that is none."""
     record: TrainingRecord | None = None
     """How it was fine-tuned here; None for any other model."""
 
@@ -143,6 +145,7 @@ def _as_used(base: BaseModel) -> BaseModel:
         max_tokens=settled.max_item_tokens,
         item_template=settled.item_template,
         grew_from=settled.base_model,
+        version=settled.version if isinstance(settled, Manifest) else "",
         record=settled if isinstance(settled, TrainingRecord) else None,
     )
 

@@ -52,6 +52,11 @@ class Counts:
         """Up to `limit` items and their scores, the most popular of the last `window_hours` first."""
         return (await self._popular.get(window_hours, lambda: self._most_popular(window_hours, now)))[:limit]
 
+    async def close(self) -> None:
+        """Ends what is being counted."""
+        await self._averages.close()
+        await self._popular.close()
+
     async def _average(self, window_hours: int, now: int) -> float:
         """The shop's click-through rate, 0 to 1."""
         query = (
@@ -62,7 +67,7 @@ class Counts:
             )
             .group_by(counters.c.type)
         )
-        async with self._database.reading() as connection:
+        async with self._database.summing() as connection:
             counted = {kind: int(count) for kind, count in await connection.execute(query)}
         shown = counted.get(EventType.IMPRESSION, 0)
         return min(1.0, counted.get(EventType.CLICK, 0) / shown) if shown else 0.0
@@ -86,7 +91,7 @@ class Counts:
             .order_by(score.desc(), counters.c.item_id)
             .limit(MOST_POPULAR)
         )
-        async with self._database.reading() as connection:
+        async with self._database.summing() as connection:
             return [(item_id, float(found)) for item_id, found in await connection.execute(query)]
 
 

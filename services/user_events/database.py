@@ -25,6 +25,8 @@ NAME = "events database"
 
 _WRITERS = 3
 """Connections to PostgreSQL that write: the group commit, a user to forget, a job in the background."""
+SUM_TIMEOUT_S = 60.0
+"""For sums over a table of some hundred million counters."""
 _TIMEOUT_SLACK_S = 0.5
 """The server gives up first, and says why; the client does where there is no server any more."""
 
@@ -67,6 +69,16 @@ class Database:
             async with asyncio.timeout(deadline.timeout_s(self._settings.read_timeout_s + _TIMEOUT_SLACK_S)):
                 async with self._reads.connect() as connection:
                     yield connection
+
+    @contextlib.asynccontextmanager
+    async def summing(self) -> AsyncIterator[AsyncConnection]:
+        """As `reading`, for what goes through much of a table while nobody waits for it."""
+        with _translated():
+            async with asyncio.timeout(SUM_TIMEOUT_S + _TIMEOUT_SLACK_S), self._reads.connect() as connection:
+                if self.is_server:
+                    await connection.execution_options(isolation_level="READ COMMITTED")
+                    await connection.execute(text(f"SET LOCAL statement_timeout = {round(SUM_TIMEOUT_S * 1000)}"))
+                yield connection
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:

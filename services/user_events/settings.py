@@ -1,7 +1,6 @@
 """What `user_events` and its jobs can be told."""
 
-from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
@@ -17,11 +16,8 @@ Seconds = Annotated[float, Field(gt=0)]
 _POSTGRES = "postgresql"
 
 
-class PiiPolicy(StrEnum):
-    """What becomes of properties that look like an e-mail address, a telephone or a card number."""
-
-    REFUSE = "refuse"
-    DROP = "drop"
+PiiPolicy = Literal["refuse", "drop"]
+"""What becomes of properties that look like an e-mail address, a telephone or a card number."""
 
 
 class DatabaseSettings(BaseSettings):
@@ -32,7 +28,7 @@ class DatabaseSettings(BaseSettings):
     uri: str = Field(
         "build/mesh/events.db",
         min_length=1,
-        description="Where the events live: a path (SQLite, for one process) or postgresql://user@host:port/database. "
+        description="Where the events live: a path (SQLite, on one machine) or postgresql://user@host:port/database. "
         "What else asyncpg takes stands behind a question mark (?ssl=verify-full).",
     )
     password: SecretStr = Field(SecretStr(""), description="Password of the user in `uri`.")
@@ -48,7 +44,7 @@ class DatabaseSettings(BaseSettings):
         "is finished even if nobody waits.",
     )
     pool_size: int = Field(
-        8, ge=1, le=100, description="Connections for reads; one more writes. PostgreSQL allows 100 in all by default."
+        8, ge=1, le=100, description="Connections for reads; three more write. PostgreSQL allows 100 in all by default."
     )
 
     @property
@@ -87,7 +83,7 @@ class RelationsSettings(DatabaseSettings):
         ge=0,
         le=20_000,
         description="Most popular items whose relations are learned together (EASE); the rest get theirs by counting. "
-        "Takes 16 bytes an item squared (400 MB for 5,000) and time by the cube (about 10 s on one core).",
+        "Takes 16 bytes an item squared (400 MB for 5,000) and time by the cube (5 s of one core).",
     )
     relations_regularisation: float = Field(
         400.0,
@@ -126,7 +122,7 @@ class UserEventsSettings(ServiceSettings, RetentionSettings, RelationsSettings):
         description="Signs attribution tokens; the same as the gateway's.",
     )
     pii_policy: PiiPolicy = Field(
-        PiiPolicy.REFUSE,
+        "refuse",
         description="What becomes of an event with a property that looks like an e-mail address, a telephone or a card "
         "number: the event is refused, so that the caller learns of it, or the property is dropped.",
     )
@@ -147,8 +143,8 @@ class UserEventsSettings(ServiceSettings, RetentionSettings, RelationsSettings):
     cache_s: float = Field(
         5.0,
         ge=0,
-        description="Seconds that what many ask for alike (popular items, the shop's averages) is kept; 0 = not kept. "
-        "Nothing about a user is.",
+        description="Seconds that what many ask for alike (popular items, the shop's averages) is kept, longer where "
+        "it takes long to count; 0 = not kept. Nothing about a user is.",
     )
     popularity_half_life_days: float = Field(
         7.0, gt=0, description="Days after which an event counts half in an item's popularity: a week has all its days."

@@ -46,6 +46,8 @@ class Store:
         self._log = Log(self.database)
         self._counts = Counts(self.database, settings.cache_s, settings.popularity_half_life_days)
         self._relations = Relations(self.database)
+        for kind in EventType:
+            metrics.EVENTS_STORED.labels(kind.name)
 
     @classmethod
     async def open(cls, settings: UserEventsSettings) -> "Store":
@@ -78,6 +80,7 @@ class Store:
     async def close(self) -> None:
         """Writes what waits, and disconnects."""
         await self._writer.close()
+        await self._counts.close()
         await self.database.close()
 
     async def check(self) -> str | None:

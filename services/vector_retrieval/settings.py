@@ -52,11 +52,12 @@ class VectorRetrievalSettings(ServiceSettings):
     )
 
     hnsw_m: int = Field(
-        16,
+        32,
         ge=4,
         le=64,
-        description="HNSW links a node. 16 reaches recall@100 of 0.98 on 384-d sentence embeddings; 32 costs twice the "
-        "memory for links and pays off from about 768 dimensions.",
+        description="HNSW links a node; for new generations. Under a filter the walk needs them: recall@100 among a "
+        "random tenth of 50,000 384-d embeddings is 0.91, 0.95 and 0.97 with 16, 32 and 48. 32 costs a twelfth more "
+        "memory than 16; 48 takes twice as long to build as 32.",
     )
     hnsw_ef_construction: int = Field(
         200,
@@ -66,10 +67,12 @@ class VectorRetrievalSettings(ServiceSettings):
         "building slows in proportion.",
     )
     hnsw_ef: int = Field(
-        128,
+        256,
         ge=16,
         le=4096,
-        description="Candidates looked at in a search, raised to the number of hits asked for where that is more.",
+        description="Candidates looked at in a search without a filter, raised to the number of hits asked for where "
+        "that is more; under a filter eight times as many. recall@100 over 50,000 384-d embeddings is 0.970 with 128 "
+        "and 0.990 with 256, which takes 0.3 ms more.",
     )
     bm25_k1: float = Field(
         0.2,

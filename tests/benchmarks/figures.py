@@ -26,8 +26,15 @@ class Goal:
 
     name: str
     goal: float | None
+    """`None` where nobody has set one: the figure is for comparing runs."""
     better: str = "higher"
     unit: str = "ratio"
+
+    def shown(self) -> str:
+        """The goal in words."""
+        unit = "" if self.unit == "ratio" else f" {self.unit}"
+        sign = "≥" if self.better == "higher" else "≤"
+        return f"none{unit and f' ({self.unit})'}" if self.goal is None else f"{sign} {self.goal:g}{unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,7 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal was reached; `None` where nothing was measured, or there is none."""
+        """Whether the goal was reached; `None` where there is none, or nothing was measured."""
         if self.value is None or self.goal.goal is None:
             return None
         return self.value >= self.goal.goal if self.goal.better == "higher" else self.value <= self.goal.goal
@@ -72,16 +79,9 @@ def write(name: str, figures: list[Figure], *, folder: Path = OUT, kind: str = "
     for figure in figures:
         met = {True: "yes", False: "NO", None: "not measured" if figure.value is None else ""}[figure.met]
         value = "" if figure.value is None else f"{figure.value:.3f}"
-        table.add_row(figure.goal.name, value, _wanted(figure.goal), met, figure.note)
+        table.add_row(figure.goal.name, value, figure.goal.shown(), met, figure.note)
     Console().print(table)
     return path
-
-
-def _wanted(goal: Goal) -> str:
-    if goal.goal is None:
-        return ""
-    unit = "" if goal.unit == "ratio" else f" {goal.unit}"
-    return f"{'≥' if goal.better == 'higher' else '≤'} {goal.goal:g}{unit}"
 
 
 def context() -> dict[str, Any]:

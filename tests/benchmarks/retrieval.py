@@ -88,7 +88,7 @@ async def recall(bench: Shops) -> list[Measured]:
     index, asked = await bench.on("server"), await bench.asked(1_000)
     found = await index.search(asked, HITS)
     score = vectors.recall(index.vectors, asked, index.positions(found), HITS)
-    note = f"{len(asked):,} real queries over {bench.size:,} {bench.titles().real}; M 16, efConstruction 200, ef 128"
+    note = f"{len(asked):,} real queries over {bench.size:,} {bench.titles().real}; M 32, efConstruction 200, ef 256"
     return [Measured(score, {"queries": len(asked)}, note)]
 
 

@@ -25,7 +25,7 @@ from shared.rpc import embeddings
 from tests.benchmarks import load
 from tests.benchmarks.vectors import Vectors
 
-EF = 128
+EF = 256
 """As the service has it (`hnsw_ef`), unless more hits are asked for."""
 
 

@@ -14,6 +14,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.local.spec import KINDS, ROOT, free_ports
 
+START_S = 45.0
+"""Twenty times what a start takes: machines that run tests run other things, too."""
+
 
 class ServiceProcess:
     """`python -m services.<name>`; `log` collects what it writes, `settings` are its flags."""
@@ -56,7 +59,7 @@ class ServiceProcess:
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
-    def wait_until(self, serving: bool, timeout_s: float = 60) -> None:
+    def wait_until(self, serving: bool, timeout_s: float = START_S) -> None:
         deadline = time.monotonic() + timeout_s
         while self.serving() is not serving:
             assert self.process.poll() is None, self.log.read_text()

@@ -62,7 +62,8 @@ def ndcg_by_slice(slices: Sequence[Slice]) -> str:
         axes.set_yticks(range(len(slices)), labels)
         axes.invert_yaxis()
         axes.set_xlabel("NDCG@10, mean and 95 % interval (queries in brackets)")
-        axes.legend(fontsize=8)
+        axes.set_axisbelow(True)
+        axes.legend(fontsize=8, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
 
     return _svg(draw, height=1.2 + 0.45 * len(slices), width=8.0)
 

@@ -10,8 +10,7 @@ from math import log
 import polars as pl
 from datasets import Dataset
 
-from services.trainer.errors import JobError
-from services.trainer.finetune.options import FinetuneOptions, Negatives
+from services.trainer.finetune.options import FinetuneOptions
 from services.trainer.prepared import Grades, PreparedSet
 from shared.bundles import ItemTemplate, Prompts, render
 
@@ -119,13 +118,3 @@ def log_chances(columns: list[list[str]]) -> dict[str, float]:
     counts = Counter(chain.from_iterable(columns))
     places = sum(counts.values())
     return {item: log(count / places) for item, count in counts.items()}
-
-
-def choose_negatives(kind: Negatives, judgements: Judgements, prepared: PreparedSet, seed: int) -> list[str] | None:
-    """Of the kinds that need no model; None for no negatives."""
-    if kind is Negatives.NONE:
-        return None
-    if kind is Negatives.JUDGED:
-        ids = sorted({item for judged in judgements.judged.values() for item in judged})
-        return judged_negatives(judgements, prepared.report.grades, ids, seed)
-    raise JobError(f"{kind} negatives are mined with a model")

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _numbers(parser)
     parser.add_argument(
         "--negatives", type=Negatives, choices=list(Negatives), default=_DEFAULTS.negatives,
-        help="one more a row: items judged bad, or mined with the base model (default %(default)s)",
+        help="one more a row: items judged bad, mined with the base model, or found by the shop's search (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--graded-loss", type=GradedLoss, choices=list(GradedLoss), default=_DEFAULTS.graded_loss,
@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mixed-precision", type=MixedPrecision, choices=list(MixedPrecision), default=_DEFAULTS.mixed_precision,
         help="on a GPU (default %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--retrieval", default="", metavar="HOST:PORT", help="vector_retrieval, for --negatives retrieved"
+    )
     parser.add_argument("--dimensions", default="", help="Matryoshka: vector lengths to train, as in 384,128,64")
     parser.add_argument("--no-grade-weights", action="store_true", help="every positive weighs the same")
     parser.add_argument("--no-popularity-correction", action="store_true", help="plain in-batch softmax")

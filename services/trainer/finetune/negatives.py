@@ -1,4 +1,4 @@
-"""Hard negatives from the base model itself: what it finds for a query and nobody judged to be any good."""
+"""Hard negatives: what is found for a query, by the base model or by the shop's search, and nobody judged any good."""
 
 import random
 
@@ -9,7 +9,7 @@ from sentence_transformers.util import mine_hard_negatives
 from services.trainer.finetune.data import Judgements, Texts
 from services.trainer.prepared import Grades
 
-_RANKS = (5, 60)
+RANKS = (5, 60)
 """The very first unjudged items are often good ones that nobody judged; far down they are not hard."""
 _MARGIN = 0.05
 """A negative scores at least 5 % below its positive (Moreira et al., "NV-Retriever", 2024, TopK-PercPos)."""
@@ -34,8 +34,8 @@ def mined_negatives(
         pairs,
         model,
         corpus=sorted(set(items.values())),
-        range_min=_RANKS[0],
-        range_max=_RANKS[1],
+        range_min=RANKS[0],
+        range_max=RANKS[1],
         relative_margin=_MARGIN,
         num_negatives=1,
         sampling_strategy="random",
@@ -53,3 +53,24 @@ def mined_negatives(
         found.get((texts.query(row.query), items[row.item_id])) or chance.choice(everything)
         for row in judgements.positives
     ]
+
+
+def found_negatives(
+    found: dict[str, list[str]], judgements: Judgements, items: dict[str, str], grades: Grades, seed: int
+) -> list[str]:
+    """One item id a positive, of those that a search `found` by query key; a random one where it found none.
+
+    The very first are passed over, and so are items judged to be in the upper half of the scale.
+    """
+    middle = (grades.lowest + grades.highest) / 2
+    chance = random.Random(seed)
+    everything = sorted(items)
+    choice = {
+        key: [
+            item
+            for item in ids[RANKS[0] :]
+            if item in items and judgements.judged[key].get(item, grades.lowest) < middle
+        ]
+        for key, ids in found.items()
+    }
+    return [chance.choice(choice.get(row.key) or everything) for row in judgements.positives]

@@ -13,6 +13,8 @@ class Negatives(StrEnum):
     """Items that people judged irrelevant to the query; rows of queries without any get a random item."""
     MINED = "mined"
     """Items that the base model ranks high for the query and nobody judged to be any good."""
+    RETRIEVED = "retrieved"
+    """The same, ranked by a running `vector_retrieval`."""
 
 
 class GradedLoss(StrEnum):
@@ -59,6 +61,8 @@ class FinetuneOptions:
     """A positive weighs as much as its grade gains in NDCG."""
     correct_popularity: bool = True
     negatives: Negatives = Negatives.NONE
+    retrieval: str = ""
+    """host:port of `vector_retrieval`, for negatives that are retrieved."""
     graded_loss: GradedLoss = GradedLoss.NONE
     dimensions: tuple[int, ...] = ()
     """Matryoshka: leading components that must work as vectors of their own; empty: only all of them."""

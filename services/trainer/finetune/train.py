@@ -1,13 +1,8 @@
 """The training run: data and losses into sentence-transformers' trainer, the best weights out."""
 
-import json
 import logging
-import os
 import shutil
 import time
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
 import torch
 from datasets import Dataset
@@ -20,20 +15,18 @@ from sentence_transformers.base.sampler import BatchSamplers
 from sentence_transformers.sentence_transformer.losses import AnglELoss, CoSENTLoss, MatryoshkaLoss
 from transformers import EarlyStoppingCallback, set_seed
 
-from services.trainer import record
-from services.trainer.base import open_base
+from services.trainer import record, runs
+from services.trainer.base import BaseModel, open_base
 from services.trainer.errors import JobError
-from services.trainer.finetune import data
+from services.trainer.finetune import data, negatives, retrieval
 from services.trainer.finetune import model as models
 from services.trainer.finetune.loss import CachedCorrectedRankingLoss, CorrectedRankingLoss
 from services.trainer.finetune.options import FinetuneOptions, GradedLoss, MixedPrecision, Negatives
 from services.trainer.finetune.validation import METRIC, RetrievalValidation
-from services.trainer.prepared import PreparedSet, open_prepared
+from services.trainer.prepared import Grades, PreparedSet, open_prepared
 from services.trainer.record import TrainingRecord
 
 log = logging.getLogger(__name__)
-
-_OPTIONS = "options.json"
 
 
 def finetune(options: FinetuneOptions) -> TrainingRecord:
@@ -44,13 +37,13 @@ def finetune(options: FinetuneOptions) -> TrainingRecord:
     prepared, base = open_prepared(options.data), open_base(options.base)
     if options.mixed_precision is not MixedPrecision.NONE and not torch.cuda.is_available():
         raise JobError(f"--mixed-precision {options.mixed_precision} needs a CUDA GPU; leave it out on a CPU")
-    _claim(options, prepared)
+    runs.claim(options.out, options, prepared.content_hash, resume=options.resume)
     set_seed(options.seed)
     texts = data.Texts(base.item_template, base.prompts)
     max_tokens = min(options.max_item_tokens, base.max_tokens)
     model = models.load(base, max_tokens)
     items = texts.items(prepared)
-    datasets = _datasets(options, prepared, texts, items, model)
+    datasets = _datasets(options, prepared, base, texts, items, model)
     validation = _validation(options, prepared, texts, items)
     if options.lora_rank:
         models.add_lora(model, options.lora_rank)
@@ -70,39 +63,23 @@ def finetune(options: FinetuneOptions) -> TrainingRecord:
         max_item_tokens=max_tokens,
         training_data=prepared.content_hash,
         data_sources={name: entry.sha256 for name, entry in prepared.report.sources.items()},
-        options=_plain(options),
-        evaluation=_best(trainer),
+        options=runs.plain(options),
+        evaluation=runs.best(trainer.state.log_history, METRIC),
         steps=trainer.state.global_step,
         seconds=round(seconds, 1),
         seed=options.seed,
         command=record.command_line(),
         code_revision=revision,
         versions=record.package_versions(),
-        machine=_machine(),
+        machine=runs.machine(),
     )
     if trainer.is_world_process_zero():
         _write(options, model, written)
     return written
 
 
-def _claim(options: FinetuneOptions, prepared: PreparedSet) -> None:
-    """Say in the folder what is trained there; a resumed run must be the same run."""
-    claim = json.dumps({**_plain(options), "resume": False, "data_hash": prepared.content_hash}, indent=2)
-    file = options.out / _OPTIONS
-    if options.resume:
-        if not file.is_file() or not any((options.out / "checkpoints").glob("checkpoint-*")):
-            raise JobError(f"--resume: {options.out} holds no checkpoint; leave --resume out")
-        if file.read_text(encoding="utf-8") != claim:
-            raise JobError(f"--resume: options or data differ from {file}; give the same, or another --out")
-        return
-    if options.out.exists() and any(options.out.iterdir()):
-        raise JobError(f"{options.out} is not empty: give another --out, remove it, or --resume its run")
-    options.out.mkdir(parents=True, exist_ok=True)
-    file.write_text(claim, encoding="utf-8")
-
-
 def _datasets(
-    options: FinetuneOptions, prepared: PreparedSet, texts: data.Texts, items: dict[str, str],
+    options: FinetuneOptions, prepared: PreparedSet, base: BaseModel, texts: data.Texts, items: dict[str, str],
     model: SentenceTransformer,
 ) -> dict[str, Dataset]:  # fmt: skip
     grades = prepared.report.grades
@@ -113,16 +90,28 @@ def _datasets(
             f"{len(judgements.positives)} positives do not fill one batch of {options.batch}: lower --batch, or "
             f"--positive-grade (now {lowest})"
         )
-    if options.negatives is Negatives.MINED:
-        from services.trainer.finetune.negatives import mined_negatives
-
-        negatives: list[str] | None = mined_negatives(model, judgements, texts, items, grades, options.seed)
-    else:
-        negatives = data.choose_negatives(options.negatives, judgements, prepared, options.seed)
-    found = {"ranking": data.ranking_dataset(judgements, negatives, texts, items, grades, options)}
+    hard = _negatives(options, base, judgements, texts, items, grades, model)
+    found = {"ranking": data.ranking_dataset(judgements, hard, texts, items, grades, options)}
     if options.graded_loss is not GradedLoss.NONE:
         found["graded"] = data.graded_dataset(judgements, texts, items, grades)
     return found
+
+
+def _negatives(
+    options: FinetuneOptions, base: BaseModel, judgements: data.Judgements, texts: data.Texts, items: dict[str, str],
+    grades: Grades, model: SentenceTransformer,
+) -> list[str] | None:  # fmt: skip
+    if options.negatives is Negatives.JUDGED:
+        ids = sorted({item for judged in judgements.judged.values() for item in judged})
+        return data.judged_negatives(judgements, grades, ids, options.seed)
+    if options.negatives is Negatives.MINED:
+        return negatives.mined_negatives(model, judgements, texts, items, grades, options.seed)
+    if options.negatives is Negatives.RETRIEVED:
+        if not options.retrieval:
+            raise JobError("--negatives retrieved needs --retrieval host:port of a running vector_retrieval")
+        found = retrieval.search(options.retrieval, model, base.version, judgements, texts, negatives.RANKS[1])
+        return negatives.found_negatives(found, judgements, items, grades, options.seed)
+    return None
 
 
 def _validation(
@@ -155,10 +144,8 @@ def _trainer(
     steps = float(options.max_steps)
     if steps < 0:
         steps = sum(-(-len(each) // options.batch) for each in datasets.values()) * options.epochs
-    every = max(1, int(steps) // options.evaluations)
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(options.out / "tensorboard"))
     arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(options.out / "checkpoints"),
+        output_dir=str(options.out / runs.CHECKPOINTS),
         num_train_epochs=options.epochs,
         max_steps=options.max_steps,
         per_device_train_batch_size=options.batch,
@@ -169,19 +156,11 @@ def _trainer(
         fp16=options.mixed_precision is MixedPrecision.FP16,
         # A text twice in a batch would be its own negative.
         batch_sampler=BatchSamplers.NO_DUPLICATES,
-        eval_strategy="steps",
-        eval_steps=every,
         eval_on_start=not options.resume,
-        save_strategy="steps",
-        save_steps=every,
-        save_total_limit=1,
-        load_best_model_at_end=True,
         metric_for_best_model=f"eval_{METRIC}",
-        greater_is_better=True,
-        logging_steps=max(1, every // 10),
-        report_to=["tensorboard"],
         dataloader_pin_memory=torch.cuda.is_available(),
         seed=options.seed,
+        **runs.schedule(steps, options.evaluations),
     )
     single = len(datasets) == 1
     losses = _losses(options, model)
@@ -191,16 +170,8 @@ def _trainer(
         train_dataset=datasets["ranking"] if single else datasets,
         loss=losses["ranking"] if single else losses,
         evaluator=validation,
-        callbacks=[EarlyStoppingCallback(early_stopping_patience=options.patience)],
+        callbacks=[runs.tensorboard(options.out), EarlyStoppingCallback(early_stopping_patience=options.patience)],
     )
-
-
-def _best(trainer: SentenceTransformerTrainer) -> dict[str, float]:
-    """Validation before training, and of the weights that were kept."""
-    history = [entry for entry in trainer.state.log_history if f"eval_{METRIC}" in entry]
-    best = max(history, key=lambda entry: entry[f"eval_{METRIC}"])
-    found = {name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_valid_")}
-    return {**found, f"base_{METRIC}": history[0][f"eval_{METRIC}"]}
 
 
 def _write(options: FinetuneOptions, model: SentenceTransformer, written: TrainingRecord) -> None:
@@ -208,19 +179,9 @@ def _write(options: FinetuneOptions, model: SentenceTransformer, written: Traini
         models.merge_lora(model)
     models.save(model, options.out)
     (options.out / record.FILE).write_text(written.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(options.out / "checkpoints", ignore_errors=True)
+    shutil.rmtree(options.out / runs.CHECKPOINTS, ignore_errors=True)
     log.info(
         "%s: %d steps in %.0f s, validation NDCG@10 %.4f (base %.4f)",
         *(options.out, written.steps, written.seconds, written.evaluation[METRIC]),
         written.evaluation[f"base_{METRIC}"],
     )
-
-
-def _plain(options: FinetuneOptions) -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
-
-
-def _machine() -> str:
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
-    return f"CPU, {torch.get_num_threads()} threads"

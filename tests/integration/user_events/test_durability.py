@@ -1,6 +1,7 @@
 """Processes that are killed while shops write: what was acknowledged is there afterwards, once."""
 
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.integration.user_events.process import EventsProcess, Shop
 from tests.support.postgres import PostgresServer, bin_folder
 from tests.support.service_process import serving
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 KILLS = 3
 ROUND_S = 1.0
@@ -136,7 +137,7 @@ def test_the_service_starts_while_its_server_is_away(own_server: PostgresServer,
         service.end()
 
 
-def test_no_log_line_says_who_it_was(uri: str, tmp_path: Path) -> None:
+def test_no_log_line_and_no_metric_says_who_it_was(uri: str, tmp_path: Path) -> None:
     user, visit = fresh("user"), fresh("visit")
     log = tmp_path / "log"
     with serving(EventsProcess(uri, log, log_level="debug")) as service:
@@ -155,12 +156,23 @@ def test_no_log_line_says_who_it_was(uri: str, tmp_path: Path) -> None:
                 bad()
         list(service.stub.ExportUser(pb.ExportUserRequest(**request), timeout=5))
         service.stub.ForgetUser(pb.ForgetUserRequest(**request), timeout=5)
+        with urllib.request.urlopen(f"http://127.0.0.1:{service.metrics_port}/metrics", timeout=5) as answer:
+            counted = answer.read().decode()
         service.process.terminate()
         service.process.wait(timeout=10)
     told = log.read_text()
     assert "ForgetUser" in told
+    for line in (
+        'aisle_events_stored_total{type="VIEW"} 1.0',
+        'aisle_events_stored_total{type="PURCHASE"} 0.0',
+        'aisle_events_refused_total{reason="INVALID_ARGUMENT"} 1.0',
+        'aisle_events_deleted_total{reason="forgotten"} 2.0',
+        "aisle_events_waiting 0.0",
+    ):
+        assert line in counted
     for secret in (user, visit, "secret"):
         assert secret not in told
+        assert secret not in counted
 
 
 def migrated(server: PostgresServer) -> str:

@@ -178,3 +178,22 @@ async def test_a_database_that_is_locked_is_unavailable_and_then_is_not(
         assert (await client.write(sent)).duplicates == 0
     finally:
         await store.close()
+
+
+async def test_who_is_forgotten_does_not_wait_for_a_pause(client: Client) -> None:
+    user = fresh("user")
+    await client.write(event(user_id=user))
+    stop = asyncio.Event()
+
+    async def write() -> None:
+        while not stop.is_set():
+            await client.write(*(event() for _ in range(20)))
+
+    writing = [asyncio.create_task(write()) for _ in range(8)]
+    await asyncio.sleep(0.2)
+    try:
+        receipt = await asyncio.wait_for(client.forget(user), 10)
+        assert receipt.events == 1
+    finally:
+        stop.set()
+        await asyncio.gather(*writing)

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.attribution import MAX_TOKEN_CHARS, Attribution, AttributionTokens
@@ -35,6 +35,7 @@ TYPICAL = Attribution(
 
 
 @given(ATTRIBUTIONS, PAGES, st.integers(0, 10_000))
+@settings(deadline=None)
 def test_a_token_tells_what_was_put_into_it_and_where_each_item_stood(
     attribution: Attribution, page: list[str], first: int
 ) -> None:

@@ -60,7 +60,6 @@ def upgrade() -> None:
         sa.Column("count", sa.BigInteger, nullable=False),
         sqlite_with_rowid=False,
     )
-    op.create_index("counters_hour", "counters", ["hour"])
     op.create_table(
         "forget_receipts",
         sa.Column("id", sa.String, primary_key=True),

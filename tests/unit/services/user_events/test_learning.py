@@ -2,7 +2,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.user_events import learning
@@ -45,6 +45,7 @@ def table(found: Collector, head: int, regularisation: float = 2.0) -> np.ndarra
 
 
 @given(ROWS)
+@settings(deadline=None)
 def test_the_head_is_learned_as_its_paper_says(rows: list[tuple[int, int, float, int]]) -> None:
     found = collected(rows)
     ids, matrix = dense(rows)
@@ -56,6 +57,7 @@ def test_the_head_is_learned_as_its_paper_says(rows: list[tuple[int, int, float,
 
 
 @given(ROWS)
+@settings(deadline=None)
 def test_the_tail_is_counted(rows: list[tuple[int, int, float, int]]) -> None:
     _, matrix = dense(rows)
     norms = np.linalg.norm(matrix, axis=0)

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from services.user_events import wire
-from services.user_events.cache import Cache
+from services.user_events.cache import SHARE, STALE_S, Cache
 from services.user_events.events import EventType
 from services.user_events.identity import Identities
 from services.user_events.popularity import click_through_rate, decayed_weights
 from services.user_events.settings import UserEventsSettings
 from shared.errors import InvalidArgumentError
+from shared.rpc import context
 
 
 def test_a_key_is_of_an_id_its_kind_and_the_secret() -> None:
@@ -72,7 +73,49 @@ async def test_an_answer_is_made_once_for_all_and_kept_for_its_time() -> None:
     assert await cache.get("a", make) == 1
     assert await cache.get("b", make) == 2
     now = 5.1
+    # Given once more, while the next is made.
+    assert await cache.get("a", make) == 1
+    await asyncio.sleep(0.01)
     assert await cache.get("a", make) == 3
+    now += 5 + STALE_S
+    assert await cache.get("a", make) == 4
+
+
+async def test_an_answer_that_takes_long_is_kept_longer() -> None:
+    now = 0.0
+    made = 0
+
+    async def make() -> int:
+        nonlocal now, made
+        made += 1
+        now += 3.0
+        return made
+
+    cache = Cache[int](5.0, lambda: now)
+    assert await cache.get("a", make) == 1
+    now = 3.0 + 3.0 / SHARE - 0.1
+    assert await cache.get("a", make) == 1
+    await asyncio.sleep(0)
+    assert made == 1
+
+
+async def test_nothing_is_kept_where_nothing_is_to_be_kept() -> None:
+    made = iter(range(9))
+
+    async def make() -> int:
+        return next(made)
+
+    cache = Cache[int](0.0)
+    assert [await cache.get("a", make) for _ in range(3)] == [0, 1, 2]
+
+
+async def test_what_is_made_for_many_has_nobodys_deadline() -> None:
+    context.set_deadline(0.0)
+
+    async def make() -> float | None:
+        return context.current_deadline()
+
+    assert await Cache[float | None](5.0).get("a", make) is None
 
 
 async def test_an_answer_that_failed_is_not_kept_and_a_caller_that_leaves_takes_nothing_along() -> None:

@@ -84,6 +84,14 @@ async def test_a_caller_that_does_not_sample_is_followed(spans: InMemorySpanExpo
     assert not spans.get_finished_spans()
 
 
+@pytest.mark.parametrize("given", ["garbage", f"00-{'0' * 32}-{PARENT}-01", f"ff-{TRACE}-{PARENT}-01"])
+async def test_a_context_that_is_none_begins_a_trace(spans: InMemorySpanExporter, stub: Any, given: str) -> None:
+    await stub.EncodeQueries(Request(), metadata=(("traceparent", given), ("tracestate", "=,=")))
+    (span,) = spans.get_finished_spans()
+    assert span.parent is None
+    assert trace_of(span) != TRACE
+
+
 @pytest.mark.parametrize(
     ("raised", "code", "server"),
     [

@@ -1,0 +1,93 @@
+"""Lists to rank: a query, the items judged for it, and items that nobody judged, each with the label to learn."""
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+from datasets import Dataset
+
+from services.trainer.evaluate.encode import Encoder
+from services.trainer.finetune.data import Judgements, Texts
+from services.trainer.prepared import Grades
+
+_RANKS = (3, 40)
+"""Where negatives are taken from: the retriever's very first unjudged items are often good ones."""
+_QUERIES_AT_A_TIME = 128
+
+
+@dataclass(frozen=True, slots=True)
+class RankedList:
+    """One query's list."""
+
+    key: str
+    query: str
+    item_ids: list[str]
+    texts: list[str]
+    labels: list[float]
+    """0 for the lowest grade and for what nobody judged, 1 for the highest; or what a teacher says."""
+
+
+def ranked_lists(
+    judgements: Judgements, unjudged: dict[str, list[str]], texts: Texts, items: dict[str, str], grades: Grades
+) -> list[RankedList]:
+    """Judged items first, in the order of their ids, then the unjudged ones."""
+    span = grades.highest - grades.lowest
+    found = []
+    for key in sorted(judgements.judged):
+        judged = judgements.judged[key]
+        ids = [*judged, *unjudged[key]]
+        labels = [(judged.get(item, grades.lowest) - grades.lowest) / span for item in ids]
+        query = texts.query(judgements.queries[key])
+        found.append(RankedList(key, query, ids, [items[item] for item in ids], labels))
+    return found
+
+
+def random_items(judgements: Judgements, item_ids: list[str], count: int, seed: int) -> dict[str, list[str]]:
+    """`count` items a query that nobody judged for it."""
+    chance = random.Random(seed)
+    found = {}
+    for key in sorted(judgements.judged):
+        sampled = chance.sample(item_ids, min(len(item_ids), count + len(judgements.judged[key])))
+        found[key] = [item for item in sampled if item not in judgements.judged[key]][:count]
+    return found
+
+
+def retrieved_items(
+    judgements: Judgements, retriever: Encoder, texts: dict[str, str], count: int, seed: int
+) -> dict[str, list[str]]:
+    """`count` items a query that nobody judged for it, out of what `retriever` finds in the catalogue.
+
+    `texts`: by item id, as the retriever reads them.
+    """
+    chance = random.Random(seed)
+    ids = sorted(texts)
+    vectors = retriever.items([texts[item] for item in ids])
+    keys = sorted(judgements.judged)
+    depth = min(_RANKS[1], len(ids))
+    found = {}
+    for start in range(0, len(keys), _QUERIES_AT_A_TIME):
+        part = keys[start : start + _QUERIES_AT_A_TIME]
+        scores = retriever.queries([judgements.queries[key] for key in part]) @ vectors.T
+        for key, row in zip(part, scores, strict=True):
+            ranked = [ids[at] for at in np.argsort(-row, kind="stable")[:depth]]
+            choice = [item for item in ranked[_RANKS[0] :] if item not in judgements.judged[key]]
+            found[key] = chance.sample(choice, min(count, len(choice)))
+    return found
+
+
+def pairs_dataset(lists: list[RankedList]) -> Dataset:
+    """A row a (query, item) pair: query, item, label."""
+    rows = [(each.query, text, label) for each in lists for text, label in zip(each.texts, each.labels, strict=True)]
+    names = ("query", "item", "label")
+    return Dataset.from_dict({name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)})
+
+
+def lists_dataset(lists: list[RankedList]) -> Dataset:
+    """A row a query: query, items, labels."""
+    return Dataset.from_dict(
+        {
+            "query": [each.query for each in lists],
+            "items": [each.texts for each in lists],
+            "labels": [each.labels for each in lists],
+        }
+    )

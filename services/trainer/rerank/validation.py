@@ -1,0 +1,39 @@
+"""NDCG@10 of held-out lists while a re-ranker trains."""
+
+import numpy as np
+from sentence_transformers import CrossEncoder
+from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
+
+from services.trainer.evaluate.measures import NDCG_10, per_query
+from services.trainer.finetune.validation import METRIC
+from services.trainer.prepared import Grades
+from services.trainer.rerank.data import RankedList
+
+
+class ListValidation(SentenceEvaluator):
+    """Each list re-ranked by the model's scores."""
+
+    def __init__(self, lists: list[RankedList], judged: dict[str, dict[str, float]], grades: Grades) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.primary_metric = METRIC
+        self._lists, self._judged, self._grades = lists, judged, grades
+
+    def __call__(  # type: ignore[override]
+        self, model: CrossEncoder, output_path: str | None = None, epoch: float = -1, steps: int = -1
+    ) -> dict[str, float]:
+        """The mean over queries."""
+        scores = iter(score_lists(model, self._lists))
+        run = {
+            each.key: dict(zip(each.item_ids, map(float, values), strict=True))
+            for each, values in zip(self._lists, scores, strict=True)
+        }
+        found = per_query(self._judged, run, self._grades, (NDCG_10,))[NDCG_10]
+        return {METRIC: float(np.mean(list(found.values())))}
+
+
+def score_lists(model: CrossEncoder, lists: list[RankedList]) -> list[list[float]]:
+    """The model's logits for every item of every list."""
+    pairs = [(each.query, text) for each in lists for text in each.texts]
+    scores = np.asarray(model.predict(pairs, batch_size=64, show_progress_bar=False)).ravel().tolist()
+    ends = np.cumsum([len(each.texts) for each in lists]).tolist()
+    return [scores[end - len(each.texts) : end] for each, end in zip(lists, ends, strict=True)]

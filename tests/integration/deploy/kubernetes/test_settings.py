@@ -1,0 +1,109 @@
+"""What pods are told is what services understand, and ports and times fit each other."""
+
+import argparse
+import importlib.util
+
+import pytest
+
+from deploy.kubernetes import startup
+from services.trainer.__main__ import JOBS
+from shared.settings import ServiceSettings
+from tests.integration.deploy.kubernetes.view import MODULES, View, settings_class
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def test_every_variable_is_a_setting(view: View) -> None:
+    for pod in view.pods:
+        for name in view.environment(pod.main):
+            prefix = next(prefix for prefix in MODULES if name.startswith(prefix))
+            setting = name.removeprefix(prefix).lower()
+            assert setting in settings_class(prefix).model_fields, f"{pod.name}: {name}"
+
+
+def servers(view: View, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ServiceSettings]]:
+    found = []
+    for pod in view.servers:
+        settings = view.settings(pod, monkeypatch)
+        assert isinstance(settings, ServiceSettings)
+        found.append((pod.name, settings))
+    assert len(found) > 5
+    return found
+
+
+def test_ports_are_those_of_the_settings(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    pods = {pod.name: pod for pod in view.servers}
+    services = {told["metadata"]["name"]: told["spec"] for told in view.of("Service")}
+    for name, settings in servers(view, monkeypatch):
+        pod = pods[name]
+        assert pod.ports() == {"grpc": settings.port, "metrics": settings.metrics_port}
+        assert settings.host == "0.0.0.0"
+        probes = [pod.main[probe]["grpc"]["port"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")]
+        assert probes == [settings.port] * 3
+        (port,) = services[name]["ports"]
+        assert (port["port"], port["targetPort"]) == (settings.port, "grpc")
+
+
+def test_commands_are_understood(view: View) -> None:
+    for pod in view.pods:
+        for container in pod.containers:
+            _, _, module, *arguments = container.get("command", ["python", "-m", "services.gateway"])
+            if module == "services.trainer":
+                parser = argparse.ArgumentParser(exit_on_error=False)
+                JOBS[arguments[0]].add_arguments(parser)
+                parser.parse_args(arguments[1:])
+            elif container["name"] != "fetch-bundle":
+                assert importlib.util.find_spec(module)
+
+
+def test_targets_name_services_and_their_ports(view: View) -> None:
+    services = {told["metadata"]["name"]: told["spec"] for told in view.of("Service")}
+    targets = [
+        value
+        for pod in view.pods
+        for name, value in view.environment(pod.main).items()
+        if name.endswith("_TARGET") or name.startswith("AISLE_REINDEX_")
+    ]
+    assert len(targets) >= 7
+    for target in targets:
+        host, _, port = target.removeprefix("dns:///").partition(":")
+        # All addresses behind the name, for clients that balance themselves.
+        assert target.startswith("dns:///")
+        assert services[host]["clusterIP"] == "None"
+        assert services[host]["ports"][0]["port"] == int(port)
+
+
+def test_a_pod_that_goes_has_the_time_to_drain(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    pods = {pod.name: pod for pod in view.servers}
+    for name, settings in servers(view, monkeypatch):
+        pod = pods[name]
+        before = pod.main["lifecycle"]["preStop"]["sleep"]["seconds"]
+        needed = before + settings.drain_delay_s + settings.grace_s
+        assert needed < pod.spec["terminationGracePeriodSeconds"], name
+        # The endpoint is gone before calls are refused, also where it is a failing probe that takes it away.
+        assert settings.drain_delay_s >= pod.main["readinessProbe"]["periodSeconds"]
+        assert settings.max_connection_age_s > 0
+
+
+def test_probes_and_requests_cover_what_was_measured(view: View) -> None:
+    measured = startup.read()
+    for pod in view.servers:
+        service = pod.component.replace("-", "_")
+        probe = pod.main["startupProbe"]
+        assert probe["periodSeconds"] * probe["failureThreshold"] >= 5 * measured[service].seconds
+        assert mebibytes(pod.main["resources"]["requests"]["memory"]) >= measured[service].resident_mib
+
+
+def test_a_busy_pod_is_not_killed(view: View) -> None:
+    for pod in view.servers:
+        probe = pod.main["livenessProbe"]
+        assert probe["periodSeconds"] * probe["failureThreshold"] >= 60
+        # Only where health is about nothing but the process itself may it decide about life.
+        asks_for_dependencies = pod.component in {"gateway", "vector-retrieval", "user-events"}
+        assert probe["grpc"]["service"] == ("live" if asks_for_dependencies else "")
+        assert pod.main["startupProbe"]["grpc"]["service"] == "live"
+
+
+def mebibytes(quantity: str) -> int:
+    number, unit = int(quantity[:-2]), quantity[-2:]
+    return number * {"Mi": 1, "Gi": 1024}[unit]

@@ -1,0 +1,80 @@
+"""Hard negatives out of a running `vector_retrieval`, filled with the vectors of the bundle that is trained on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aisle.retrieval.v1 import vector_retrieval_pb2 as pb
+
+from services.trainer.base import open_base
+from services.trainer.errors import JobError
+from services.trainer.evaluate.encode import open_encoder
+from services.trainer.export import export
+from services.trainer.finetune.data import Texts, read_judgements
+from services.trainer.finetune.model import load
+from services.trainer.finetune.negatives import found_negatives
+from services.trainer.finetune.retrieval import search
+from services.trainer.options import ExportOptions
+from services.trainer.prepared import PreparedSet
+from shared.bundles import Floors, Precision
+from shared.rpc.embeddings import pack
+from shared.rpc.items import item_to_proto
+from tests.integration.vector_retrieval.processes import ServiceProcess, running
+from tests.support.judged_shop import make_prepared
+
+ANY = Floors(cosine_mean=0.9, cosine_min=0.8, overlap_at_10=0.0, ndcg_drop=1.0)
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> PreparedSet:
+    return make_prepared(tmp_path)
+
+
+@pytest.fixture
+def bundle(tiny_base: Path, tmp_path: Path) -> str:
+    export(ExportOptions(base=str(tiny_base), out=tmp_path / "bundle", floors=ANY))
+    return str(tmp_path / "bundle")
+
+
+@pytest.fixture
+def index(prepared: PreparedSet, bundle: str, tmp_path: Path) -> Iterator[ServiceProcess]:
+    items = list(prepared.items())
+    encoder = open_encoder(bundle, Precision.FP32)
+    vectors = encoder.items([encoder.item_text(item) for item in items])
+    rows = pack(vectors, open_base(bundle).version)
+    with running(str(tmp_path / "milvus.db"), tmp_path / "log") as service:
+        answer = service.stub.UpsertItems(
+            pb.UpsertItemsRequest(items=[item_to_proto(item) for item in items], embeddings=rows), timeout=30
+        )
+        assert not answer.errors
+        yield service
+
+
+@pytest.mark.parametrize("by_vectors", [True, False])
+def test_search_gives_negatives_that_nobody_judged_good(
+    index: ServiceProcess, prepared: PreparedSet, bundle: str, by_vectors: bool
+) -> None:
+    base = open_base(bundle)
+    texts, grades = Texts(base.item_template, base.prompts), prepared.report.grades
+    judgements = read_judgements(prepared.split("train"), 3.0, 0, seed=0)
+    model = load(base, base.max_tokens)
+    target = f"127.0.0.1:{index.port}"
+    found = search(target, model, base.version if by_vectors else "", judgements, texts, depth=20)
+    assert set(found) == set(judgements.queries)
+    assert all(len(ids) == 20 for ids in found.values()) or not by_vectors
+    items = texts.items(prepared)
+    negatives = found_negatives(found, judgements, items, grades, seed=0)
+    assert len(negatives) == len(judgements.positives)
+    for row, negative in zip(judgements.positives, negatives, strict=True):
+        assert negative in found[row.key]
+        assert judgements.judged[row.key].get(negative, 0.0) < 1.5
+    with pytest.raises(JobError, match="--retrieval"):
+        search(target, model, "another-version", judgements, texts, depth=20)
+
+
+def test_a_service_that_is_not_there_is_named(prepared: PreparedSet, bundle: str) -> None:
+    base = open_base(bundle)
+    judgements = read_judgements(prepared.split("train"), 3.0, 2, seed=0)
+    texts = Texts(base.item_template, base.prompts)
+    with pytest.raises(JobError, match=r"--retrieval 127\.0\.0\.1:1: "):
+        search("127.0.0.1:1", load(base, base.max_tokens), "", judgements, texts, depth=5)

@@ -1,0 +1,83 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from services.trainer import __main__ as command
+from services.trainer.base import open_base
+from services.trainer.errors import JobError
+from services.trainer.export import export
+from services.trainer.finetune.validation import METRIC
+from services.trainer.options import ExportOptions
+from services.trainer.prepared import PreparedSet
+from services.trainer.rerank.model import keep_layers, load
+from services.trainer.rerank.options import RankLoss, RerankOptions
+from services.trainer.rerank.train import finetune_reranker
+from shared.bundles import BundleKind, Floors
+from tests.support.judged_shop import make_prepared
+
+ANY = Floors(cosine_mean=0.0, cosine_min=-1.0, overlap_at_10=0.0, ndcg_drop=1.0)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
+    return make_prepared(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture
+def options(prepared: PreparedSet, tiny_base: Path, tmp_path: Path) -> RerankOptions:
+    return RerankOptions(
+        data=prepared.path,
+        out=tmp_path / "model",
+        base=str(tiny_base),
+        batch=8,
+        learning_rate=1e-3,
+        max_steps=3,
+        max_pair_tokens=40,
+        evaluations=1,
+    )
+
+
+@pytest.mark.parametrize("loss", [RankLoss.POINTWISE, RankLoss.PAIRWISE, RankLoss.LISTWISE])
+def test_every_loss_ends_in_a_cross_encoder_that_can_be_exported(options: RerankOptions, loss: RankLoss) -> None:
+    written = finetune_reranker(replace(options, loss=loss, layers=2))
+    assert written.steps == 3
+    assert set(written.evaluation) == {METRIC, f"base_{METRIC}"}
+    assert open_base(str(options.out)).config["num_hidden_layers"] == 2
+    bundle = export(
+        ExportOptions(
+            base=str(options.out), out=options.out.parent / "bundle", kind=BundleKind.CROSS_ENCODER, floors=ANY
+        )
+    )
+    assert bundle.manifest.max_item_tokens == 40
+    assert bundle.manifest.training_data == written.training_data
+
+
+def test_a_student_learns_what_its_teacher_says(options: RerankOptions, tmp_path: Path) -> None:
+    teacher = tmp_path / "teacher"
+    finetune_reranker(replace(options, out=teacher))
+    taught = replace(options, loss=RankLoss.DISTILL, teacher=str(teacher), layers=1)
+    assert finetune_reranker(taught).options["teacher"] == str(teacher)
+    with pytest.raises(JobError, match="belong together"):
+        finetune_reranker(replace(taught, teacher="", out=tmp_path / "other"))
+
+
+def test_negatives_can_come_from_a_retriever(options: RerankOptions) -> None:
+    assert finetune_reranker(replace(options, retriever=options.base)).steps == 3
+
+
+def test_kept_layers_are_spread_and_the_head_stays(tiny_base: Path) -> None:
+    model = load(open_base(str(tiny_base)), 40)
+    before = list(model.transformers_model.base_model.encoder.layer)
+    keep_layers(model, 2)
+    after = list(model.transformers_model.base_model.encoder.layer)
+    assert [before.index(layer) for layer in after] == [0, 2]
+    assert len(model.predict([("red desk", "desk in red")]).shape) == 1
+    with pytest.raises(JobError, match="the base has 2"):
+        keep_layers(model, 3)
+
+
+def test_the_command_line(options: RerankOptions) -> None:
+    arguments = ["--data", str(options.data), "--out", str(options.out), "--base", options.base]
+    assert command.main(["finetune-reranker", *arguments, "--batch", "8", "--max-steps", "1"]) == 0
+    assert (options.out / "training.json").is_file()
