@@ -48,7 +48,7 @@ TUNED: Mapping[str, Mapping[str, Method]] = {
     "online_retail": {
         "popularity": Method("popularity", {"days": 30}),
         "item-kNN": Method("item_knn", {"neighbours": 20, "shrinkage": 0, "weighting": "tfidf"}),
-        "ALS": Method("als", {"factors": 64, "regularization": 1, "alpha": 5, "iterations": 15}, random=True),
+        "ALS": Method("als", {"factors": 32, "regularization": 0.1, "alpha": 1, "iterations": 15}, random=True),
         "BPR": Method(
             "bpr",
             {"factors": 32, "learning_rate": 0.01, "regularization": 0.01, "iterations": 100},

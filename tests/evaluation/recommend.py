@@ -1,6 +1,6 @@
 """Task "recommend": the running services beside the methods that everybody knows, on the same folds."""
 
-import tempfile
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,16 +56,16 @@ def _measured(dataset: Dataset, fold: Fold, folder: Path, report: Report) -> tup
             scores[name] = method.scores(fold)
             report(_line(name, scores[name]))
     more: dict[str, Any] = {}
-    folder.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(prefix=f"{dataset.name}-", dir=folder) as home,
-        shop.running(dataset, fold, Path(home)) as running,
-    ):
+    home = folder / f"{dataset.name}-{'new' if fold.is_cold else 'test'}"
+    # What an earlier run left behind when it failed, to be looked into.
+    shutil.rmtree(home, ignore_errors=True)
+    with shop.running(dataset, fold, home) as running:
         for model, name in SERVICE.items():
             answers = running.recommend(model)
             scores[name] = score(fold, answers.lists)
             more[name] = {"degraded": answers.degraded, "median_ms": answers.median_ms}
             report(f"{_line(name, scores[name])}  {more[name]}")
+    shutil.rmtree(home)
     return scores, more
 
 
