@@ -30,6 +30,7 @@ SERVICES = {
     "vector_retrieval": ["aisle.retrieval.v1.VectorRetrieval"],
     "reranker": ["aisle.rerank.v1.Reranker"],
     "gateway": ["aisle.gateway.v1.Gateway", "aisle.gateway.v1.Catalog"],
+    "user_events": ["aisle.events.v1.UserEvents"],
 }
 
 

@@ -40,7 +40,9 @@ class PostgresServer:
         # Not in the test run's own folder, which is closed to other users.
         self._folder = Path(tempfile.mkdtemp(prefix="aisle-postgres-"))
         self._data = self._folder / "data"
-        self._as = [] if os.geteuid() else ["setpriv", f"--reuid={_USER}", f"--regid={_USER}", "--clear-groups"]
+        as_other = [] if os.geteuid() else [f"--reuid={_USER}", f"--regid={_USER}", "--clear-groups"]
+        # Ends with whoever started it, however that ends.
+        self._as = ["setpriv", "--pdeathsig=QUIT", *as_other]
         self._process: subprocess.Popen[bytes] | None = None
         if not os.geteuid():
             os.chown(self._folder, pwd.getpwnam(_USER).pw_uid, pwd.getpwnam(_USER).pw_gid)
