@@ -41,12 +41,12 @@ HISTORIES: tuple[dict[str, Any], ...] = (
     {"positions": 10},
     {"positions": 20},
     {"positions": 50},
-    *({"occasions": half, "days": 180} for half in (1, 2, 3, 4, 6)),
-    {"occasions": 3},
-    *({"occasions": 3, "days": 180, "gap_s": gap} for gap in (0, 60, 600)),
-    *({"occasions": 3, "days": 180, "length": length} for length in (20, 50, 200)),
+    *({"occasions": half} for half in (1, 2, 3, 4, 6)),
+    *({"occasions": 3, "days": days} for days in (90, 180)),
+    *({"occasions": 3, "gap_s": gap} for gap in (0, 60, 600)),
+    *({"occasions": 3, "length": length} for length in (20, 50, 200)),
 )
-CHOSEN_HISTORY = {"occasions": 3, "days": 180}
+CHOSEN_HISTORY = {"occasions": 3}
 RELATIONS: tuple[dict[str, Any], ...] = (
     *({"regularisation": 500, "days": days} for days in (30, 60, 90, 180, 10_000)),
     *({"regularisation": strength, "days": 90} for strength in (50, 100, 200, 1_000)),
