@@ -156,7 +156,8 @@ def _cosines(matrix: Matrix, tail: NDArray[np.int64], norms: Floats) -> Iterator
 
 
 def _top(weights: NDArray[Any], items: NDArray[np.int64]) -> list[tuple[int, float]]:
-    """Those that say most, for an item or against it: without the latter a gift shop's recommendations lose 3 %."""
+    """Those that say most, for an item or against it. (With interactions that fade, leaving out the latter made no
+    difference on either evaluated set.)"""
     most = min(NEIGHBOURS, len(weights))
     best = np.argpartition(-np.abs(weights), most - 1)[:most]
     best = best[np.lexsort((items[best], -weights[best]))]
