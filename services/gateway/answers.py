@@ -1,15 +1,15 @@
 """What `Search`, `SimilarItems` and `Recommend` are asked and answer."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Protocol, TypeVar
 
 from services.gateway import validation
 from services.gateway.paging import PageTokens, Rest
-from services.gateway.ports import Candidate, FilterPayload
+from services.gateway.ports import PREVIOUS_GENERATION, Candidate, FilterPayload
 from services.gateway.ranking import Ranked
-from services.gateway.stages import StageTiming
+from services.gateway.stages import Stages, StageTiming
 from shared.errors import FieldViolation, InvalidArgumentError
 
 
@@ -32,12 +32,27 @@ class Degradation(NamedTuple):
     message: str
 
 
-FROM_BEFORE = Degradation(
-    Reason.PREVIOUS_GENERATION,
-    "found in the index's generation before the live one, without the items added since: the query's model is the old "
-    "one",
-)
-"""What is left out while a shop changes its model, until its encoders have the new one."""
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One request under way: where its time goes, and what its answer leaves out."""
+
+    stages: Stages
+    degraded: list[Degradation] = field(default_factory=list)
+
+    def leave_out(self, reason: Reason, message: str) -> None:
+        """Notes that something is left out, for one reason once."""
+        if all(one.reason is not reason for one in self.degraded):
+            self.degraded.append(Degradation(reason, message))
+
+    def note_generation(self, degraded: Sequence[str]) -> None:
+        """Notes if the index, by what it left out, answered from the generation before the live one: while a shop
+        changes its model, until its encoders have the new one."""
+        if PREVIOUS_GENERATION in degraded:
+            self.leave_out(
+                Reason.PREVIOUS_GENERATION,
+                "found in the index's generation before the live one, without the items added since: the query's model "
+                "is the old one",
+            )
 
 
 @dataclass(frozen=True, slots=True)

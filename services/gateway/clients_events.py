@@ -1,15 +1,15 @@
 """`UserEventsPort` over `aisle.events.v1.UserEvents`."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from aisle.events.v1 import event_pb2, user_events_pb2, user_events_pb2_grpc
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.gateway import wire
 from services.gateway.breaker import Guard
 from services.gateway.clients_base import Client
-from services.gateway.ports import EventType, History, ItemStats, NewEvent, PastEvent, RowError, ScoredItem
+from services.gateway.ports import EventType, History, Impression, PastEvent, RowError, ScoredItem
 from shared.errors import InternalError
 from shared.rpc.client import Dependency
 
@@ -53,28 +53,25 @@ class UserEventsClient(Client):
         )
         return [ScoredItem(item.item_id, item.score) for item in response.items]
 
-    async def popular(self, *, window_s: float | None = None, limit: int, timeout_s: float) -> Sequence[ScoredItem]:
+    async def popular(self, *, window_s: float, limit: int, timeout_s: float) -> Sequence[ScoredItem]:
         """What is popular."""
-        request = user_events_pb2.ListPopularItemsRequest(window=_duration(window_s), limit=limit)
+        window = Duration()
+        window.FromTimedelta(timedelta(seconds=window_s))
+        request = user_events_pb2.ListPopularItemsRequest(window=window, limit=limit)
         response: user_events_pb2.ListPopularItemsResponse = await self._call(
             self._stub.ListPopularItems, request, timeout_s
         )
         return [ScoredItem(item.item_id, item.score) for item in response.items]
 
-    async def stats(
-        self, ids: Sequence[str], *, window_s: float | None = None, timeout_s: float
-    ) -> Sequence[ItemStats]:
+    async def impressions(self, ids: Sequence[str], *, timeout_s: float) -> Sequence[int]:
         """One an id."""
-        request = user_events_pb2.GetItemStatsRequest(item_ids=ids, window=_duration(window_s))
+        request = user_events_pb2.GetItemStatsRequest(item_ids=ids)
         response: user_events_pb2.GetItemStatsResponse = await self._call(self._stub.GetItemStats, request, timeout_s)
         if len(response.stats) != len(ids):
             raise InternalError(f"{self._dependency.name} answered {len(response.stats)} of {len(ids)} items")
-        return [
-            ItemStats(s.item_id, s.impressions, s.views, s.clicks, s.carts, s.purchases, s.click_through_rate)
-            for s in response.stats
-        ]
+        return [item.impressions for item in response.stats]
 
-    async def write(self, events: Sequence[NewEvent], *, timeout_s: float) -> Sequence[RowError]:
+    async def write(self, events: Sequence[Impression], *, timeout_s: float) -> Sequence[RowError]:
         """The rows refused."""
         request = user_events_pb2.WriteEventsRequest(events=map(_event, events))
         response: user_events_pb2.WriteEventsResponse = await self._call(
@@ -88,29 +85,13 @@ def _past(event: user_events_pb2.PastEvent) -> PastEvent:
     return PastEvent(_KINDS[event.type], at.seconds + at.nanos / 1e9, event.item_id, event.query)
 
 
-def _event(event: NewEvent) -> event_pb2.Event:
-    occurred_at = None
-    if event.occurred_at_s is not None:
-        occurred_at = Timestamp()
-        occurred_at.FromNanoseconds(int(event.occurred_at_s * 1e9))
+def _event(shown: Impression) -> event_pb2.Event:
     return event_pb2.Event(
-        id=event.id,
-        type=_TYPES[event.type],
-        user_id=event.user_id,
-        session_id=event.session_id,
-        occurred_at=occurred_at,
-        item_id=event.item_id,
-        item_ids=event.item_ids,
-        first_position=event.first_position,
-        query=event.query,
-        attribution_token=event.attribution_token,
-        sampled_one_in=event.sampled_one_in,
+        id=shown.id,
+        type=event_pb2.EVENT_TYPE_IMPRESSION,
+        user_id=shown.user_id,
+        item_ids=shown.item_ids,
+        first_position=shown.first_position,
+        attribution_token=shown.attribution_token,
+        sampled_one_in=shown.sampled_one_in,
     )
-
-
-def _duration(seconds: float | None) -> Duration | None:
-    if seconds is None:
-        return None
-    duration = Duration()
-    duration.FromNanoseconds(int(seconds * 1e9))
-    return duration

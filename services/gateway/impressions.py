@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from services.gateway.ports import EventType, NewEvent, UserEventsPort
+from services.gateway.ports import Impression, UserEventsPort
 from shared.errors import AisleError
 from shared.telemetry import metrics
 
@@ -44,9 +44,12 @@ class Impressions:
         self._every_s = every_s
         self._timeout_s = timeout_s
         self._chance = chance
-        self._waiting: deque[NewEvent] = deque()
+        self._waiting: deque[Impression] = deque()
         self._most = waiting
         self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        for reason in ("buffer_full", "log_unavailable", "refused"):
+            metrics.IMPRESSIONS_DROPPED.labels(reason)
 
     def shown(self, user_id: str, item_ids: list[str], first_position: int, token: str) -> None:
         """Notes a page of `item_ids` for `user_id`; of nobody, and of nothing, there is nothing to note."""
@@ -56,9 +59,8 @@ class Impressions:
             metrics.IMPRESSIONS_DROPPED.labels("buffer_full").inc()
             return
         self._waiting.append(
-            NewEvent(
+            Impression(
                 id=uuid.uuid4().hex,
-                type=EventType.IMPRESSION,
                 user_id=user_id,
                 item_ids=item_ids,
                 first_position=first_position,
@@ -70,24 +72,27 @@ class Impressions:
             self._task = asyncio.create_task(self._tell())
 
     async def close(self) -> None:
-        """Tells what waits, once, and ends."""
+        """Tells what waits and ends; a log that does not take it is not asked again."""
+        self._closing = True
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        while self._waiting:
-            await self._write()
+            await self._task
 
     async def _tell(self) -> None:
         while self._waiting:
             await asyncio.sleep(self._every_s)
-            await self._write()
+            told = await self._write()
+            if self._closing and not told:
+                metrics.IMPRESSIONS_DROPPED.labels("log_unavailable").inc(len(self._waiting))
+                self._waiting.clear()
 
-    async def _write(self) -> None:
+    async def _write(self) -> bool:
+        """Whether the log took a batch."""
         batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
         try:
             refused = await self._events.write(batch, timeout_s=self._timeout_s)
         except AisleError as error:
             _log.debug("impressions not told", why=error.message)
             metrics.IMPRESSIONS_DROPPED.labels("log_unavailable").inc(len(batch))
-        else:
-            metrics.IMPRESSIONS_DROPPED.labels("refused").inc(len(refused))
+            return False
+        metrics.IMPRESSIONS_DROPPED.labels("refused").inc(len(refused))
+        return True

@@ -197,34 +197,17 @@ class ScoredItem(NamedTuple):
     score: float
 
 
-class ItemStats(NamedTuple):
-    """How often what was done with an item. `click_through_rate` is smoothed towards the shop's average."""
-
-    item_id: str
-    impressions: int
-    views: int
-    clicks: int
-    carts: int
-    purchases: int
-    click_through_rate: float
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewEvent:
-    """An event to store. `id` is unique for ever: one that is sent again is stored once. The time of arrival counts
-    where `occurred_at_s` (seconds since 1970, UTC) is `None`. See `aisle.events.v1.Event` for what a type needs."""
+class Impression:
+    """A page that was shown: an event of type IMPRESSION, as `aisle.events.v1.Event` has it. `id` is unique for ever:
+    one that is sent again is stored once."""
 
     id: str
-    type: EventType
-    user_id: str = ""
-    session_id: str = ""
-    occurred_at_s: float | None = None
-    item_id: str = ""
-    item_ids: Sequence[str] = ()
-    first_position: int = 0
-    query: str = ""
-    attribution_token: str = ""
-    sampled_one_in: int = 1
+    user_id: str
+    item_ids: Sequence[str]
+    first_position: int
+    attribution_token: str
+    sampled_one_in: int
 
 
 class QueryEncoderPort(Protocol):
@@ -305,7 +288,7 @@ class RerankerPort(Protocol):
 
 
 class UserEventsPort(Protocol):
-    """What shoppers did. `window_s` is how far back, in seconds; the service's default (30 days) where it is `None`."""
+    """What shoppers did."""
 
     async def history(
         self,
@@ -324,13 +307,11 @@ class UserEventsPort(Protocol):
     async def related(self, items: Sequence[ScoredItem], *, limit: int, timeout_s: float) -> Sequence[ScoredItem]:
         """What goes with `items` (1 to 200, each score above 0), the best first; may hold some of them."""
 
-    async def popular(self, *, window_s: float | None = None, limit: int, timeout_s: float) -> Sequence[ScoredItem]:
-        """The items most was done with, the most popular first."""
+    async def popular(self, *, window_s: float, limit: int, timeout_s: float) -> Sequence[ScoredItem]:
+        """The items most was done with in the last `window_s` seconds, the most popular first; 1 to 1,000."""
 
-    async def stats(
-        self, ids: Sequence[str], *, window_s: float | None = None, timeout_s: float
-    ) -> Sequence[ItemStats]:
-        """One an id, of which there are 1 to 1,000."""
+    async def impressions(self, ids: Sequence[str], *, timeout_s: float) -> Sequence[int]:
+        """How often each of `ids`, of which there are 1 to 1,000, was shown in the last 30 days."""
 
-    async def write(self, events: Sequence[NewEvent], *, timeout_s: float) -> Sequence[RowError]:
+    async def write(self, events: Sequence[Impression], *, timeout_s: float) -> Sequence[RowError]:
         """The rows refused; all others are durable. Idempotent."""

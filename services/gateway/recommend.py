@@ -15,18 +15,18 @@ retrieval fails         its error
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import structlog
 
-from services.gateway.answers import FROM_BEFORE, Answer, Degradation, ModelVersions, Page, PageRequest, Reason
+from services.gateway import queries
+from services.gateway.answers import Answer, ModelVersions, Page, PageRequest, Reason, Run
 from services.gateway.asks import Ask, Context
 from services.gateway.blending import Parts, Weights, blend
 from services.gateway.budgets import RemainingS, StageBudget
 from services.gateway.diversity import explored, marginal_relevance
 from services.gateway.paging import PageTokens
 from services.gateway.ports import (
-    PREVIOUS_GENERATION,
     FilterPayload,
     QueryEncoderPort,
     RetrievalPort,
@@ -34,6 +34,7 @@ from services.gateway.ports import (
     UserEventsPort,
     Vectors,
 )
+from services.gateway.queries import NO_QUERY, EncodedQuery
 from services.gateway.ranking import Ranked
 from services.gateway.shoppers import BOUGHT, MAX_EXCLUDED, SEEN, Profile, Shoppers
 from services.gateway.similar import one_per_group
@@ -59,20 +60,14 @@ class RecommendPolicy:
     retrieve: StageBudget
 
 
-@dataclass(slots=True)
-class _Run:
-    """One request under way."""
+@dataclass(slots=True, kw_only=True)
+class _Run(Run):
+    """One request under way. `query` is what AFTER_SEARCH starts from."""
 
     ask: Ask
     filter_: FilterPayload | None
     page: Page
-    stages: Stages
-    degraded: list[Degradation] = field(default_factory=list)
-    encoder_version: str = ""
-
-    def leave_out(self, reason: Reason, message: str) -> None:
-        if all(one.reason is not reason for one in self.degraded):
-            self.degraded.append(Degradation(reason, message))
+    query: EncodedQuery = NO_QUERY
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,10 +91,10 @@ class Recommender:
         the index raises.
         """
         page = request.check(self.tokens, ask.problems())
-        run = _Run(ask, request.filter_, page, Stages(self.clock))
+        run = _Run(ask=ask, filter_=request.filter_, page=page, stages=Stages(self.clock))
         (profile, avoided), seed = await asyncio.gather(self._shopper(run), self._seed(run))
         if profile is not None:
-            seed = _with_history(run, seed, profile)
+            seed = _with_history(ask.context, seed, profile)
         seed = _without(seed, avoided, profile)
         pool = await self._gather(run, seed)
         ranked = self._score(run, seed, profile, pool)
@@ -108,15 +103,13 @@ class Recommender:
             pool = await self._popular(run, seed, pool)
             ranked = _by_popularity(pool)
         cut = page.cut(await self._arrange(run, pool, ranked, seed.groups))
-        if PREVIOUS_GENERATION in pool.degraded:
-            run.degraded.append(FROM_BEFORE)
         return Answer(
             results=cut.results,
             next_page_token=cut.next_page_token,
             candidate_count=cut.candidate_count,
             first_position=cut.first_position,
             generation=pool.generation,
-            versions=ModelVersions(run.encoder_version, pool.model_version),
+            versions=ModelVersions(_encoder_version(ask.context, seed), pool.model_version),
             timings=run.stages.timings(),
             degraded=run.degraded,
         )
@@ -155,16 +148,8 @@ class Recommender:
 
     async def _query_seed(self, run: _Run) -> Seed:
         text = run.ask.query.strip()
-        try:
-            with run.stages.stage("encode"):
-                vector = await self.encoder.encode(text, timeout_s=self.policy.encode.timeout_s(self.remaining_s()))
-        except InvalidArgumentError:
-            raise
-        except AisleError as error:
-            run.leave_out(Reason.QUERY_ENCODER_UNAVAILABLE, f"found by words alone: {error.message}")
-            return Seed(text=text)
-        run.encoder_version = vector.model_version
-        return Seed(vector=vector, text=text)
+        run.query = await queries.encode(self.encoder, text, run, self.policy.encode, self.remaining_s)
+        return Seed(vector=run.query.vector, text=text)
 
     async def _item_seed(self, run: _Run) -> Seed:
         ids = list(dict.fromkeys(run.ask.item_ids))
@@ -186,8 +171,9 @@ class Recommender:
             timeout = self.policy.retrieve.timeout_s(self.remaining_s())
             return await self.sources.gather(seed, run.filter_, limit, timeout_s=timeout)
 
-        with run.stages.stage("retrieve"):
+        with run.stages.stage("retrieve"), run.query.searched():
             pool = await run.page.retrieve(gather, self.policy.candidate_count)
+        run.query.note(run, pool.degraded)
         if pool.missing:
             run.leave_out(Reason.PERSONALIZATION_UNAVAILABLE, f"without what others took: {pool.missing}")
         return pool
@@ -240,21 +226,26 @@ class Recommender:
             with run.stages.stage("stats"):
                 ids = [r.candidate.item_id for r in kept[:MAX_EXCLUDED]]
                 timeout = self.policy.history.timeout_s(self.remaining_s())
-                stats = await self.events.stats(ids, timeout_s=timeout)
+                shown = await self.events.impressions(ids, timeout_s=timeout)
         except AisleError as error:
             _log.debug("not explored", why=error.message)
             return kept
-        unseen = {s.item_id for s in stats if not s.impressions}
-        new = [r.candidate.item_id in unseen for r in kept]
+        new = [not times for times in shown] + [False] * (len(kept) - len(shown))
         order = explored(new, self.policy.exploration_share)
         return [kept[at]._replace(exploration=new[at] and place < at) for place, at in enumerate(order)]
 
 
-def _with_history(run: _Run, seed: Seed, profile: Profile) -> Seed:
+def _encoder_version(context: Context, seed: Seed) -> str:
+    """Of the model that made the seed's vector, where one did: an item's is the index's own."""
+    if seed.vector is None or context not in {Context.HOME, Context.AFTER_SEARCH}:
+        return ""
+    return seed.vector.model_version
+
+
+def _with_history(context: Context, seed: Seed, profile: Profile) -> Seed:
     """At home the history is all there is; after a search, what others took with its items is asked for too."""
-    match run.ask.context:
+    match context:
         case Context.HOME:
-            run.encoder_version = profile.vector.model_version if profile.vector is not None else ""
             return replace(seed, vector=profile.vector, items=profile.items)
         case Context.AFTER_SEARCH:
             return replace(seed, items=profile.items)

@@ -14,37 +14,32 @@ versions do not match   VersionMismatchError: an index nobody can ask by vector 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
-from services.gateway import validation
-from services.gateway.answers import FROM_BEFORE, Answer, Degradation, ModelVersions, Page, PageRequest, Reason
+from services.gateway import queries, validation
+from services.gateway.answers import Answer, ModelVersions, Page, PageRequest, Reason, Run
 from services.gateway.asks import share_problems, user_problems
 from services.gateway.budgets import RemainingS, StageBudget
 from services.gateway.paging import PageTokens
 from services.gateway.ports import (
-    LEXICAL_UNSUPPORTED,
-    PREVIOUS_GENERATION,
     FilterPayload,
     Found,
-    Mode,
     QueryEncoderPort,
     RerankerPort,
     RetrievalPort,
     Vectors,
 )
+from services.gateway.queries import EncodedQuery
 from services.gateway.ranking import Ranked, personalised, rank, unranked
 from services.gateway.shoppers import Shoppers
 from services.gateway.stages import Stages
 from services.gateway.vectors import cosines, matrix
 from shared.errors import (
-    DEFAULT_RETRY_AFTER_S,
     AisleError,
-    FailedPreconditionError,
     FieldViolation,
     InvalidArgumentError,
-    UnavailableError,
 )
 
 _log = structlog.get_logger()
@@ -81,19 +76,14 @@ class Shopper:
 ANYONE = Shopper()
 
 
-@dataclass(slots=True)
-class _Run:
+@dataclass(slots=True, kw_only=True)
+class _Run(Run):
     """One search under way."""
 
     text: str
     shopper: Shopper
     filter_: FilterPayload | None
     page: Page
-    stages: Stages
-    degraded: list[Degradation] = field(default_factory=list)
-
-    def leave_out(self, reason: Reason, message: str) -> None:
-        self.degraded.append(Degradation(reason, message))
 
 
 class Searcher:
@@ -127,9 +117,9 @@ class Searcher:
         """
         text = query.strip()
         wanted = page.check(self._tokens, validation.query_problems(text) + shopper.problems())
-        run = _Run(text, shopper, page.filter_, wanted, Stages(self._clock))
-        (vector, encode_error), user = await asyncio.gather(self._encode(run), self._user(run))
-        found = await self._retrieve(run, vector, encode_error, with_vectors=user is not None)
+        run = _Run(text=text, shopper=shopper, filter_=page.filter_, page=wanted, stages=Stages(self._clock))
+        encoded, user = await asyncio.gather(self._encode(run), self._user(run))
+        found = await self._retrieve(run, encoded, with_vectors=user is not None)
         ranked, reranker = await self._rerank(run, found)
         if user is not None:
             ranked = self._personalise(run, found, ranked, user)
@@ -140,23 +130,13 @@ class Searcher:
             candidate_count=cut.candidate_count,
             first_position=cut.first_position,
             generation=found.generation,
-            versions=ModelVersions(vector.model_version if vector else "", found.model_version, reranker),
+            versions=ModelVersions(encoded.version, found.model_version, reranker),
             timings=run.stages.timings(),
             degraded=run.degraded,
         )
 
-    async def _encode(self, run: _Run) -> tuple[Vectors | None, AisleError | None]:
-        """The query's vector, or why there is none."""
-        try:
-            with run.stages.stage("encode"):
-                timeout = self._policy.encode.timeout_s(self._remaining_s())
-                return await self._encoder.encode(run.text, timeout_s=timeout), None
-        except InvalidArgumentError:
-            raise
-        except AisleError as error:
-            _log.debug("query not encoded", why=error.message)
-            run.leave_out(Reason.QUERY_ENCODER_UNAVAILABLE, f"found by words alone: {error.message}")
-            return None, error
+    async def _encode(self, run: _Run) -> EncodedQuery:
+        return await queries.encode(self._encoder, run.text, run, self._policy.encode, self._remaining_s)
 
     async def _user(self, run: _Run) -> Vectors | None:
         """The shopper's vector; `None` where they have none, or it is to have no say."""
@@ -176,33 +156,21 @@ class Searcher:
             run.leave_out(Reason.PERSONALIZATION_UNAVAILABLE, f"the same as for everybody: {profile.unread}")
         return profile.vector if profile is not None else None
 
-    async def _retrieve(
-        self, run: _Run, vector: Vectors | None, encode_error: AisleError | None, *, with_vectors: bool
-    ) -> Found:
+    async def _retrieve(self, run: _Run, query: EncodedQuery, *, with_vectors: bool) -> Found:
         async def search(limit: int) -> Found:
             return await self._retrieval.search(
-                vector=vector,
+                vector=query.vector,
                 text=run.text,
-                mode=Mode.HYBRID if vector else Mode.LEXICAL,
+                mode=query.mode,
                 filter_=run.filter_,
                 limit=limit,
                 with_vectors=with_vectors,
                 timeout_s=self._policy.retrieve.timeout_s(self._remaining_s()),
             )
 
-        try:
-            with run.stages.stage("retrieve"):
-                found = await run.page.retrieve(search, self._policy.candidate_count)
-        except FailedPreconditionError as error:
-            if encode_error is not None and error.reason == LEXICAL_UNSUPPORTED:
-                raise _nothing_to_search_by(encode_error) from error
-            raise
-        if LEXICAL_UNSUPPORTED in found.degraded:
-            if encode_error is not None:
-                raise _nothing_to_search_by(encode_error)
-            run.leave_out(Reason.LEXICAL_UNSUPPORTED, "found by vector alone: the store cannot rank by words")
-        if PREVIOUS_GENERATION in found.degraded:
-            run.degraded.append(FROM_BEFORE)
+        with run.stages.stage("retrieve"), query.searched():
+            found = await run.page.retrieve(search, self._policy.candidate_count)
+        query.note(run, found.degraded)
         return found
 
     async def _rerank(self, run: _Run, found: Found) -> tuple[list[Ranked], str]:
@@ -244,11 +212,3 @@ class Searcher:
     def _weight(self, run: _Run) -> float:
         given = run.shopper.weight
         return self._policy.personalization_weight if given is None else given
-
-
-def _nothing_to_search_by(encode_error: AisleError) -> UnavailableError:
-    return UnavailableError(
-        "query_encoder",
-        f"{encode_error.message}, and the store cannot search by words alone; retry shortly",
-        retry_after_s=getattr(encode_error, "retry_after_s", DEFAULT_RETRY_AFTER_S),
-    )

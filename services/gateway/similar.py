@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from services.gateway import validation
-from services.gateway.answers import FROM_BEFORE, Answer, ModelVersions, PageRequest
+from services.gateway.answers import Answer, ModelVersions, PageRequest, Run
 from services.gateway.budgets import RemainingS, StageBudget
 from services.gateway.paging import PageTokens
-from services.gateway.ports import PREVIOUS_GENERATION, Candidate, Found, Mode, RetrievalPort, Vectors
+from services.gateway.ports import Candidate, Found, Mode, RetrievalPort, Vectors
 from services.gateway.ranking import unranked
 from services.gateway.stages import Stages
 from shared.errors import InternalError, NotFoundError
@@ -51,16 +51,17 @@ class SimilarFinder:
         Raises `InvalidArgumentError` with every field at fault, `NotFoundError`, or what the index raises.
         """
         wanted = page.check(self._tokens, validation.id_problems(item_id, "item_id"))
-        stages = Stages(self._clock)
-        with stages.stage("lookup"):
+        run = Run(stages=Stages(self._clock))
+        with run.stages.stage("lookup"):
             timeout = self._policy.lookup.timeout_s(self._remaining_s())
             stored = await self._retrieval.get(item_id, with_vector=True, timeout_s=timeout)
         if stored is None:
             raise NotFoundError("item", item_id)
         if stored.vector is None:
             raise InternalError("vector_retrieval returned an item without its vector")
-        with stages.stage("retrieve"):
+        with run.stages.stage("retrieve"):
             found = await wanted.retrieve(self._neighbours(item_id, stored.vector, page), self._policy.candidate_count)
+        run.note_generation(found.degraded)
         # Before one of each group is chosen: a nearer variant that came since the first page is not of its list.
         left = filter(wanted.may_hold, found.candidates)
         cut = wanted.cut(unranked(one_per_group(left, [stored.group_id])))
@@ -71,8 +72,8 @@ class SimilarFinder:
             first_position=cut.first_position,
             generation=found.generation,
             versions=ModelVersions(index=found.model_version),
-            timings=stages.timings(),
-            degraded=[FROM_BEFORE] if PREVIOUS_GENERATION in found.degraded else [],
+            timings=run.stages.timings(),
+            degraded=run.degraded,
         )
 
     def _neighbours(self, item_id: str, vector: Vectors, page: PageRequest) -> Callable[[int], Awaitable[Found]]:

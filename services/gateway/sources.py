@@ -112,9 +112,7 @@ class Sources:
         try:
             related, popular = await asyncio.gather(
                 self._related(seed, limit, timeout_s),
-                self.events.popular(
-                    window_s=self.popular_window_s, limit=_beyond(self.popular_count, seed), timeout_s=timeout_s
-                ),
+                self._popular(seed, timeout_s),
             )
         except InvalidArgumentError:
             raise
@@ -135,6 +133,12 @@ class Sources:
         if not seed.items:
             return ()
         return await self.events.related(seed.items, limit=_beyond(limit, seed), timeout_s=timeout_s)
+
+    async def _popular(self, seed: Seed, timeout_s: float) -> Sequence[ScoredItem]:
+        if not self.popular_count:
+            return ()
+        limit = _beyond(self.popular_count, seed)
+        return await self.events.popular(window_s=self.popular_window_s, limit=limit, timeout_s=timeout_s)
 
 
 def _beyond(count: int, seed: Seed) -> int:

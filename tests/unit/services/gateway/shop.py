@@ -13,9 +13,8 @@ from services.gateway.ports import (
     EventType,
     Found,
     History,
-    ItemStats,
+    Impression,
     Mode,
-    NewEvent,
     PastEvent,
     RowError,
     ScoredItem,
@@ -54,11 +53,11 @@ class Shop:
     past: dict[str, list[PastEvent]] = field(default_factory=dict)
     relations: dict[str, dict[str, float]] = field(default_factory=dict)
     popularity: dict[str, float] = field(default_factory=dict)
-    impressions: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
     down: set[str] = field(default_factory=set)
     version: str = VERSION
     calls: list[str] = field(default_factory=list)
-    written: list[NewEvent] = field(default_factory=list)
+    written: list[Impression] = field(default_factory=list)
 
     def did(self, user: str, kind: EventType, item: str = "", *, at_s: float = 0.0, query: str = "") -> None:
         self.past.setdefault(user, []).append(PastEvent(kind, at_s, item, query))
@@ -189,17 +188,15 @@ class Shop:
                 sums[other] = sums.get(other, 0.0) + item.score * weight
         return [ScoredItem(*pair) for pair in sorted(sums.items(), key=lambda pair: -pair[1])[:limit]]
 
-    async def popular(self, *, window_s: float | None = None, limit: int, timeout_s: float) -> Sequence[ScoredItem]:
+    async def popular(self, *, window_s: float, limit: int, timeout_s: float) -> Sequence[ScoredItem]:
         self._call("log", "popular")
         return [ScoredItem(*pair) for pair in sorted(self.popularity.items(), key=lambda pair: -pair[1])[:limit]]
 
-    async def stats(
-        self, ids: Sequence[str], *, window_s: float | None = None, timeout_s: float
-    ) -> Sequence[ItemStats]:
-        self._call("log", "stats")
-        return [ItemStats(item_id, self.impressions.get(item_id, 0), 0, 0, 0, 0, 0.0) for item_id in ids]
+    async def impressions(self, ids: Sequence[str], *, timeout_s: float) -> Sequence[int]:
+        self._call("log", "impressions")
+        return [self.seen.get(item_id, 0) for item_id in ids]
 
-    async def write(self, events: Sequence[NewEvent], *, timeout_s: float) -> Sequence[RowError]:
+    async def write(self, events: Sequence[Impression], *, timeout_s: float) -> Sequence[RowError]:
         self._call("log", "write")
         self.written += events
         return []

@@ -222,7 +222,7 @@ async def test_diversity_spreads_the_first_places() -> None:
 
 async def test_a_share_of_places_is_kept_for_items_nobody_has_seen() -> None:
     shop = garden()
-    shop.impressions = {name: 10 for name in shop.things if name != "rake-2"}
+    shop.seen = {name: 10 for name in shop.things if name != "rake-2"}
     shop.did("u", EventType.VIEW, "lamp-1")
     places = ids(await recommend(shop, user_id="u")).index("rake-2")
     explored = await recommend(shop, user_id="u", policy={"exploration_share": 0.5})
