@@ -68,7 +68,8 @@ class ModelVersions:
 class PageRequest:
     """Which page of which list. `fingerprint` identifies the list: everything that decides what is in it.
 
-    `page_size` and `candidate_count` are as the caller wrote them, with 0 for "the default".
+    `page_size` and `candidate_count` are as the caller wrote them, with 0 for "the default"; `problems` are what was
+    found wrong before.
     """
 
     fingerprint: bytes
@@ -76,13 +77,14 @@ class PageRequest:
     page_size: int = 0
     page_token: str = ""
     candidate_count: int = 0
+    problems: Sequence[FieldViolation] = ()
 
     def check(self, tokens: PageTokens, problems: list[FieldViolation]) -> "Page":
         """The page.
 
         Raises `InvalidArgumentError` with `problems` and everything wrong with the page, all at once.
         """
-        problems += validation.page_problems(self.page_size, self.candidate_count)
+        problems += [*self.problems, *validation.page_problems(self.page_size, self.candidate_count)]
         rest = None
         try:
             rest = tokens.read(self.page_token, self.fingerprint)
@@ -110,6 +112,8 @@ class Page:
         self._request = request
         self._rest = rest
         self._tokens = tokens
+        self.size = request.page_size or validation.DEFAULT_PAGE_SIZE
+        """Results it holds at most."""
 
     async def retrieve(self, search: Callable[[int], Awaitable[L]], default_count: int) -> L:
         """What `search` finds when asked for as many candidates as the request says.
@@ -131,15 +135,14 @@ class Page:
     def cut(self, ranked: Sequence[Ranked]) -> "Cut":
         """The first results of `ranked` that are left."""
         left = [ranking for ranking in ranked if self.may_hold(ranking.candidate)]
-        size = self._request.page_size or validation.DEFAULT_PAGE_SIZE
         shown = self._rest.shown if self._rest is not None else 0
         token = ""
-        if left[size:]:
+        if left[self.size :]:
             # With those that were not found this time, for they may be found again: by words alone some are not.
             members = self._rest.digests if self._rest is not None else self._digests(left)
-            following = members - self._digests(left[:size])
-            token = self._tokens.issue(shown + size, following, self._request.fingerprint)
-        return Cut(left[:size], token, shown + len(left), shown)
+            following = members - self._digests(left[: self.size])
+            token = self._tokens.issue(shown + self.size, following, self._request.fingerprint)
+        return Cut(left[: self.size], token, shown + len(left), shown)
 
     def _digests(self, results: Iterable[Ranked]) -> frozenset[bytes]:
         return frozenset(self._tokens.digest(ranking.candidate.item_id) for ranking in results)

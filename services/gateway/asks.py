@@ -6,7 +6,7 @@ from enum import Enum
 
 from services.gateway import validation
 from services.gateway.ports import UserModel
-from shared.errors import FieldViolation, InvalidArgumentError
+from shared.errors import FieldViolation
 
 MAX_BASKET = 50
 MAX_ARM_CHARS = 64
@@ -69,10 +69,11 @@ def user_problems(user_id: str) -> list[FieldViolation]:
     return []
 
 
-def refuse_arm(experiment_arm: str) -> None:
-    """Raises `InvalidArgumentError` for an experiment's arm that is too long to come back with every event."""
+def arm_problems(experiment_arm: str) -> list[FieldViolation]:
+    """What is wrong with an experiment's arm, which comes back with every event."""
     if len(experiment_arm) > MAX_ARM_CHARS:
-        raise InvalidArgumentError.of("experiment_arm", f"must be at most {MAX_ARM_CHARS} characters")
+        return [FieldViolation("experiment_arm", f"must be at most {MAX_ARM_CHARS} characters")]
+    return []
 
 
 def share_problems(value: float | None, field: str) -> list[FieldViolation]:

@@ -38,7 +38,7 @@ def explored(new: Sequence[bool], share: float) -> list[int]:
     """
     order: list[int] = []
     left = dict.fromkeys(range(len(new)))
-    waiting = [at for at, is_new in enumerate(new) if is_new]
+    waiting = (at for at, is_new in enumerate(new) if is_new)
     for place in range(len(new)):
         kept = math.floor((place + 1) * share) > math.floor(place * share)
         at = next((at for at in waiting if at in left), None) if kept else None

@@ -41,7 +41,7 @@ from services.gateway.similar import one_per_group
 from services.gateway.sources import Pool, Seed, Sources
 from services.gateway.stages import Stages
 from services.gateway.vectors import mean
-from shared.errors import AisleError, InvalidArgumentError, NotFoundError
+from shared.errors import AisleError, InvalidArgumentError, NotFoundError, VersionMismatchError
 
 _log = structlog.get_logger()
 
@@ -96,7 +96,7 @@ class Recommender:
         if profile is not None:
             seed = _with_history(ask.context, seed, profile)
         seed = _without(seed, avoided, profile)
-        pool = await self._gather(run, seed)
+        seed, pool = await self._comparable(run, seed)
         ranked = self._score(run, seed, profile, pool)
         if not ranked:
             run.leave_out(Reason.COLD_START, "nothing is known to start from: what is popular")
@@ -166,6 +166,19 @@ class Recommender:
             groups=frozenset(item.group_id for item in stored.items if item.group_id),
         )
 
+    async def _comparable(self, run: _Run, seed: Seed) -> tuple[Seed, Pool]:
+        """What `seed` leads to; without the user's vector where that is kept from a model the index no longer has."""
+        try:
+            return seed, await self._gather(run, seed)
+        except VersionMismatchError:
+            if run.ask.context is not Context.HOME:
+                raise
+        self.shoppers.forget(run.ask.user_id)
+        why = "without the user's vector, which is another model's than the index's: the next request reads it anew"
+        run.leave_out(Reason.PERSONALIZATION_UNAVAILABLE, why)
+        seed = replace(seed, vector=None)
+        return seed, await self._gather(run, seed)
+
     async def _gather(self, run: _Run, seed: Seed) -> Pool:
         async def gather(limit: int) -> Pool:
             timeout = self.policy.retrieve.timeout_s(self.remaining_s())
@@ -216,7 +229,7 @@ class Recommender:
         diversity = self.policy.diversity if run.ask.diversity is None else run.ask.diversity
         row_of = {candidate.item_id: row for row, candidate in enumerate(pool.candidates)}
         rows = pool.rows[[row_of[r.candidate.item_id] for r in kept]]
-        kept = [kept[at] for at in marginal_relevance([r.score for r in kept], rows, diversity, len(kept))]
+        kept = [kept[at] for at in marginal_relevance([r.score for r in kept], rows, diversity, run.page.size)]
         if self.policy.exploration_share <= 0 or not kept:
             return kept
         return await self._explore(run, kept)

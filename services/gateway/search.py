@@ -202,6 +202,7 @@ class Searcher:
         if found.vectors is None or not found.candidates:
             return ranked
         if found.vectors.model_version != user.model_version:
+            self._shoppers.forget(run.shopper.user_id)
             why = "the items' vectors are another model's than the user's"
             run.leave_out(Reason.PERSONALIZATION_UNAVAILABLE, f"the same as for everybody: {why}")
             return ranked

@@ -71,7 +71,6 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
     async def Search(self, request: gateway_pb2.SearchRequest, context: RpcContext) -> gateway_pb2.SearchResponse:
         """Finds items for what a shopper typed."""
         weight = request.personalization_weight if request.HasField("personalization_weight") else None
-        asks.refuse_arm(request.experiment_arm)
         answer = await self._searcher.search(request.query, _page(request), Shopper(request.user_id, weight))
         _observe("Search", answer)
         return gateway_pb2.SearchResponse(
@@ -103,7 +102,6 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
     ) -> gateway_pb2.RecommendResponse:
         """Finds items for a shopper."""
         ask = _ask(request)
-        asks.refuse_arm(request.experiment_arm)
         answer = await self._recommender.recommend(ask, _page(request))
         _observe("Recommend", answer)
         return gateway_pb2.RecommendResponse(
@@ -160,12 +158,14 @@ def _known(table: Mapping[int, T], value: int, field: str) -> T:
 
 
 def _page(request: PagedRequest) -> PageRequest:
+    arm = "" if isinstance(request, gateway_pb2.SimilarItemsRequest) else request.experiment_arm
     return PageRequest(
         fingerprint=wire_answers.identity(request),
         filter_=request.filter if request.HasField("filter") else None,
         page_size=request.page_size,
         page_token=request.page_token,
         candidate_count=request.candidate_count,
+        problems=asks.arm_problems(arm),
     )
 
 

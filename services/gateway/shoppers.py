@@ -110,6 +110,11 @@ class Shoppers:
             self._kept.popitem(last=False)
         return profile
 
+    def forget(self, user_id: str) -> None:
+        """Reads the shopper anew the next time: for when the vector is found to be another model's than the index."""
+        for model in (None, *UserModel):
+            self._kept.pop((user_id, model), None)
+
     async def did(self, user_id: str, types: Sequence[EventType], timeout_s: float) -> list[str]:
         """The items that the user did any of `types` with, the latest first, at most 1,000."""
         history = await self.events.history(user_id, types=types, limit=MAX_EXCLUDED, timeout_s=timeout_s)

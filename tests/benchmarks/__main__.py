@@ -6,12 +6,12 @@ import contextlib
 import signal
 import sys
 
-from tests.benchmarks import engine, events, figures, retrieval
+from tests.benchmarks import engine, events, figures, ingest, retrieval
 from tests.benchmarks.bench import Options
 
 PARTS = {"engine": engine.run, "retrieval": retrieval.run, "events": events.run}
 """What can be measured, by name."""
-ROWS = {"engine": list(engine.ROWS), "retrieval": list(retrieval.ROWS), "events": list(events.ROWS)}
+ROWS = {"engine": list(engine.ROWS), "retrieval": [*retrieval.ROWS, *ingest.ROWS], "events": list(events.ROWS)}
 
 
 async def _measured(part: str, options: Options) -> list[figures.Figure]:

@@ -68,10 +68,11 @@ async def figures_of(rows: Mapping[str, Row[B]], bench: B, only: str | None) -> 
 
 
 class Bench:
-    """`rounds` of each thing, `seconds` of each load."""
+    """`rounds` of each thing, `seconds` of each load; with `full`, what takes too long for every time, too."""
 
-    def __init__(self, quick: bool) -> None:
+    def __init__(self, quick: bool, full: bool = False) -> None:
         self.quick = quick
+        self.full = full
         self.rounds = 3 if quick else 5
         self.seconds = 2.0 if quick else 4.0
         self.bundle: Bundle = load_bundle(ROOT / "build" / "models" / "minilm")

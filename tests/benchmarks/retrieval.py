@@ -5,8 +5,8 @@ import statistics
 from dataclasses import replace
 from functools import partial
 
-from tests.benchmarks import filtered, hybrid, vectors
-from tests.benchmarks.bench import Measured, Options, Row, figures_of
+from tests.benchmarks import filtered, hybrid, ingest, vectors
+from tests.benchmarks.bench import Bench, Measured, Options, Row, figures_of
 from tests.benchmarks.figures import Figure, Goal
 from tests.benchmarks.indexes import indexed
 from tests.benchmarks.search_load import Loads
@@ -105,6 +105,7 @@ ROWS: dict[str, Row[Shops]] = {
 
 
 async def run(options: Options) -> list[Figure]:
-    """All rows, or the one wanted."""
+    """All rows, or the one wanted. Ingest has meshes of its own, so the shops that are searched are closed by then."""
     async with contextlib.AsyncExitStack() as stack:
-        return await figures_of(ROWS, Shops(options.quick, options.full, stack), options.only)
+        searched = await figures_of(ROWS, Shops(options.quick, options.full, stack), options.only)
+    return searched + await figures_of(ingest.ROWS, Bench(options.quick, options.full), options.only)

@@ -24,9 +24,9 @@ from shared.rpc.items import item_to_proto
 
 TIMEOUT_S = 10.0
 GENERATED = 240
+"""Enough for filters, pages and neighbours; loaded in seconds."""
 BUNK_BEDS = {"bunk-1", "FUR-10010-1", "FUR-10010-2", "FUR-10010-3"}
 """All there are with stairs and for kids: whichever comes first answers that query."""
-"""Enough for filters, pages and neighbours; loaded in seconds."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

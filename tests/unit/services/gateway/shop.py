@@ -25,7 +25,7 @@ from services.gateway.ports import (
     Vectors,
 )
 from services.gateway.shoppers import ProfilePolicy, Shoppers
-from shared.errors import AisleError, UnavailableError
+from shared.errors import AisleError, UnavailableError, VersionMismatchError
 
 VERSION = "v1"
 
@@ -104,6 +104,8 @@ class Shop:
         timeout_s: float,
     ) -> Found:
         self._call("index", "search")
+        if vector is not None and vector.model_version != self.version:
+            raise VersionMismatchError(vector.model_version, self.version)
         names = self._met(filter_, exclude)
         query = np.frombuffer(vector.data, "<f4") if vector else np.ones(len(next(iter(self.things.values())).vector))
         scores = {name: _cosine(self.things[name].vector, query) for name in names}
@@ -144,7 +146,7 @@ class Shop:
 
     async def encode(self, text: str, *, timeout_s: float) -> Vectors:
         self._call("encoder", "encode")
-        return packed(self.things[text].vector if text in self.things else [1.0, 0.0, 0.0])
+        return packed(self.things[text].vector if text in self.things else [1.0, 0.0, 0.0], self.version)
 
     async def encode_users(
         self,

@@ -87,7 +87,7 @@ async def test_without_the_log_or_the_vector_it_is_the_same_for_everybody(part: 
     assert "u" not in answer.degraded[0].message.split()
 
 
-async def test_a_user_of_another_model_has_no_say() -> None:
+async def test_a_user_of_another_model_has_no_say_and_is_read_anew_for_the_next_search() -> None:
     index = shop()
     kept = shoppers(index)
     assert await kept.profile("u", None, lambda: 1.0)
@@ -97,6 +97,8 @@ async def test_a_user_of_another_model_has_no_say() -> None:
     index.version = "v2"
     answer = await searcher.search("anything", PageRequest(fingerprint=b"list"), Shopper("u", 0.9))
     assert [one.reason for one in answer.degraded] == [Reason.PERSONALIZATION_UNAVAILABLE]
+    again = await searcher.search("anything", PageRequest(fingerprint=b"list"), Shopper("u", 0.9))
+    assert not again.degraded
 
 
 async def test_every_violation_at_once() -> None:

@@ -9,6 +9,7 @@ from services.gateway.budgets import StageBudget
 from services.gateway.paging import PageTokens
 from services.gateway.ports import EventType, UserModel
 from services.gateway.recommend import Recommender, RecommendPolicy
+from services.gateway.shoppers import Shoppers
 from services.gateway.sources import Sources
 from shared.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from tests.unit.services.gateway.shop import Shop, Thing, shoppers
@@ -36,10 +37,17 @@ def garden() -> Shop:
     )
 
 
-async def recommend(shop: Shop, *, policy: dict[str, Any] | None = None, page: Any = None, **ask: Any) -> Answer:
+async def recommend(
+    shop: Shop,
+    *,
+    policy: dict[str, Any] | None = None,
+    page: Any = None,
+    readers: Shoppers | None = None,
+    **ask: Any,
+) -> Answer:
     budget = StageBudget(1.0)
     recommender = Recommender(
-        shoppers=shoppers(shop),
+        shoppers=readers or shoppers(shop),
         sources=Sources(retrieval=shop, events=shop, popular_count=5, popular_window_s=1.0),
         retrieval=shop,
         encoder=shop,
@@ -80,6 +88,21 @@ async def test_what_the_user_did_decides() -> None:
     assert "rake-1" not in ids(answer)
     assert reasons(answer) == []
     assert answer.versions.query_encoder == answer.versions.index == "v1"
+
+
+async def test_a_profile_of_a_model_that_the_index_no_longer_knows_is_read_anew() -> None:
+    shop = garden()
+    shop.did("u", EventType.VIEW, "rake-1")
+    shop.relations = {"rake-1": {"pot-2": 1.0}}
+    kept = shoppers(shop)
+    await recommend(shop, readers=kept, user_id="u", exclude_seen=True)
+    shop.version = "v2"
+    between = await recommend(shop, readers=kept, user_id="u", exclude_seen=True)
+    assert ids(between)[0] == "pot-2"
+    assert reasons(between) == [Reason.PERSONALIZATION_UNAVAILABLE]
+    after = await recommend(shop, readers=kept, user_id="u", exclude_seen=True)
+    assert reasons(after) == []
+    assert after.versions.query_encoder == after.versions.index == "v2"
 
 
 async def test_the_last_event_changes_the_next_answer() -> None:

@@ -102,3 +102,9 @@ async def test_refusals(mesh: Mesh, request_: gateway_pb2.RecommendRequest, fiel
     error = await refusal(mesh.gateway.Recommend(request_))
     assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert (error.details() or "").startswith(field)
+
+
+async def test_all_that_is_wrong_is_said_at_once(mesh: Mesh) -> None:
+    request = gateway_pb2.SearchRequest(experiment_arm="x" * 65, page_size=-1, personalization_weight=2)
+    told = (await refusal(mesh.gateway.Search(request))).details() or ""
+    assert all(field in told for field in ("query", "experiment_arm", "page_size", "personalization_weight"))
