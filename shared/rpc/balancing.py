@@ -15,8 +15,8 @@ from shared.rpc.health import REPLICA
 
 _RETRIES: dict[str, Any] = {
     # UNAVAILABLE alone: the one status that says the call did not run, or may run twice unharmed.
-    # After 40, 80 and 160 ms, give or take a fifth: in all longer than a replica that ends is out of the rotation before
-    # clients that know of no other look for one (`_LEAVE_S` in server.py).
+    # After 40, 80 and 160 ms, give or take a fifth: longer in all than a replica that ends has left the rotation before
+    # its connections end, at which clients look for others (`_LEAVE_S` in server.py).
     "maxAttempts": 4,
     "initialBackoff": "0.04s",
     "maxBackoff": "0.2s",

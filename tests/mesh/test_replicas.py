@@ -206,7 +206,7 @@ def test_a_rolling_restart_is_not_noticed(shop: Shop) -> None:
             is_given_calls(shop, name)
             ready = time.monotonic() - stopped
             say(f"{name}: {stopped - started:.1f} s to drain and end, {ready:.1f} s until it had calls again")
-            assert stopped - started < 5, "nothing that runs takes so long"
+            assert stopped - started < 8, "nothing that runs takes so long, and grace is 10"
     told("rolling restart", load.answers)
     assert len(load.answers) > 100
     assert set(outcomes(load.answers)) == {"whole"}
