@@ -4,8 +4,8 @@
     main("gateway", GatewaySettings, build)
 
 The gRPC port opens when `build` has returned, so a port that answers belongs to a warm service. SIGTERM and SIGINT
-drain: health flips first, new calls are refused after `drain_delay_s`, running ones get `grace_s` to finish. A second
-signal ends the process at once.
+drain: health flips first, new calls are refused and connections told to end after `drain_delay_s`, running ones get
+`grace_s` to finish. A second signal ends the process at once.
 """
 
 import asyncio
@@ -35,6 +35,11 @@ _TRANSPORT_SLACK = 4
 """gRPC itself cuts off at this many times `max_request_bytes`, with RESOURCE_EXHAUSTED and no field named; up to
 there the interceptor refuses with INVALID_ARGUMENT, which says what to do."""
 
+_LEAVE_S = 0.2
+"""From telling clients that watch to ending connections. gRPC's server cancels calls that have arrived and wait for the
+event loop when it stops, so there should be none. No longer: a client that knows of no other replica looks for one when
+the connection ends, and its retries last as long as this."""
+
 Settings = TypeVar("Settings", bound=ServiceSettings)
 
 
@@ -43,12 +48,13 @@ class ServedService:
     """One gRPC service of a process.
 
     `name` is its full name (`aisle.gateway.v1.Gateway`), `register` adds its servicer to a server, `check` is what
-    its health says.
+    its health says. With `shared_fate` that check looks at what all replicas depend on alike.
     """
 
     name: str
     register: Callable[[grpc.aio.Server], None]
     check: Check
+    shared_fate: bool = False
 
 
 Build = Callable[[Settings, contextlib.AsyncExitStack], Awaitable[Sequence[ServedService]]]
@@ -92,21 +98,26 @@ async def serve(settings: Settings, build: Build[Settings]) -> None:
             await asyncio.wait({loading})
             return
         services = loading.result()
-        monitor = HealthMonitor({s.name: s.check for s in services}, settings.health_interval_s)
+        monitor = HealthMonitor(
+            {s.name: s.check for s in services}, settings.health_interval_s, shared_fate=services[0].shared_fate
+        )
         server = _server(settings, services, monitor)
         await monitor.open()
         await server.start()
         watching = asyncio.create_task(monitor.run())
         _log.info("listening", address=f"{settings.host}:{settings.port}", metrics_port=settings.metrics_port)
         await waiting
-        await _drain(settings, server, monitor)
+        await drain(settings, server, monitor)
         watching.cancel()
 
 
-async def _drain(settings: ServiceSettings, server: grpc.aio.Server, monitor: HealthMonitor) -> None:
+async def drain(settings: ServiceSettings, server: grpc.aio.Server, monitor: HealthMonitor) -> None:
+    """Ends `server` so that nobody who balances, by probes, by DNS or by watching its health, loses a call."""
     _log.info("draining", drain_delay_s=settings.drain_delay_s, grace_s=settings.grace_s)
     await monitor.drain()
     await asyncio.sleep(settings.drain_delay_s)
+    await monitor.leave()
+    await asyncio.sleep(_LEAVE_S)
     await server.stop(settings.grace_s)
     _log.info("stopped")
 
