@@ -60,7 +60,7 @@ install: $(VENV)/.dev build/.stubs ## Make .venv with everything development nee
 # --- the mesh ------------------------------------------------------------------------------------------------------
 
 READY := $(VENV)/.run build/.stubs $(DEFAULT_MODEL)/bundle.json
-export CATALOG MAPPING QUERY KEEP PORT_BASE MODEL RESTART
+export CATALOG MAPPING QUERY KEEP PORT_BASE MODEL RESTART REGISTRY OVERRIDE
 
 .PHONY: demo
 demo: $(READY) ## See it work: CATALOG=path MAPPING=id=sku,… QUERY="…" KEEP=1
@@ -85,6 +85,10 @@ ingest: $(VENV)/.run ## Load CATALOG=path into the running mesh: MAPPING=… RES
 .PHONY: reindex
 reindex: $(VENV)/.run ## Change the model of the running mesh: MODEL=path to a bundle
 	@$(LOCAL) reindex
+
+.PHONY: promote
+promote: $(VENV)/.run ## Bring the candidate of REGISTRY=path into the running mesh: OVERRIDE="reason"
+	@$(LOCAL) promote
 
 .PHONY: docs
 docs: $(VENV)/.run ## Write the pages of docs that are made from the code

@@ -11,6 +11,7 @@ from services.trainer.errors import JobError
 from services.trainer.evaluate import job as evaluate
 from services.trainer.finetune import job as finetune_encoder
 from services.trainer.prepare import job as prepare
+from services.trainer.release import history, promote, publish, rollback
 from services.trainer.rerank import job as finetune_reranker
 from shared.bundles import BundleError
 
@@ -30,6 +31,10 @@ JOBS: dict[str, Job] = {
     "finetune-reranker": finetune_reranker,
     "evaluate": evaluate,
     "export": export,
+    "publish": publish,
+    "promote": promote,
+    "rollback": rollback,
+    "history": history,
     "default-bundle": default_bundle,
 }
 

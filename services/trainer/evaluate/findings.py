@@ -66,6 +66,7 @@ class Findings:
             **{
                 role: {
                     "name": scored.name,
+                    "version": scored.version,
                     "measures": {name: asdict(value) for name, value in measures.items()},
                     "classification": {
                         **scored.classification.values,

@@ -62,6 +62,8 @@ class Scored:
     """Everything that is measured of one model."""
 
     name: str
+    version: str
+    """Of a bundle; empty for a model folder."""
     measures: dict[str, dict[str, float]]
     """By measure and query key."""
     classification: Classification
@@ -78,6 +80,7 @@ def score(encoder: Encoder, data: Data) -> Scored:
     threshold = best_threshold(*_labels(data.tuning.qrels, tuning, data.grades))
     return Scored(
         name=encoder.name,
+        version=encoder.version,
         measures={
             **per_query(data.split.qrels, run, data.grades),
             JUDGED_NDCG_10: judged_ndcg(data.split.qrels, pairs, data.grades),
