@@ -13,6 +13,7 @@ from services.trainer.finetune import job as finetune_encoder
 from services.trainer.prepare import job as prepare
 from services.trainer.release import history, promote, publish, rollback
 from services.trainer.rerank import job as finetune_reranker
+from services.trainer.retrain import job as retrain
 from shared.bundles import BundleError
 
 
@@ -34,6 +35,7 @@ JOBS: dict[str, Job] = {
     "publish": publish,
     "promote": promote,
     "rollback": rollback,
+    "retrain": retrain,
     "history": history,
     "default-bundle": default_bundle,
 }

@@ -1,6 +1,6 @@
 """One model over one split: what it finds in the whole catalogue, and how it scores the judged pairs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -34,7 +34,9 @@ class Split:
 class Data:
     """The parts of a prepared set that an evaluation looks at."""
 
-    def __init__(self, prepared: PreparedSet, split: str, most_items: int = 0) -> None:
+    def __init__(self, prepared: PreparedSet, split: str, most_items: int = 0, before: Collection[str] = ()) -> None:
+        """`before`: query keys of an earlier set, for slices by age."""
+        self.before = before
         self.grades: Grades = prepared.report.grades
         self.split = _read(prepared, split)
         # A threshold is chosen on other queries than it is judged on, where there are any.

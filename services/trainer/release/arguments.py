@@ -19,7 +19,7 @@ def add_registry(parser: argparse.ArgumentParser) -> None:
 
 def add_trace(parser: argparse.ArgumentParser) -> None:
     """Who and why, for the history."""
-    parser.add_argument("--by", default=_who(), help="who asks, for the history (default %(default)s)")
+    parser.add_argument("--by", default=who(), help="who asks, for the history (default %(default)s)")
     parser.add_argument("--why", default="", help="why, for the history")
 
 
@@ -41,7 +41,8 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def _who() -> str:
+def who() -> str:
+    """User and machine."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):

@@ -20,7 +20,7 @@ class _Closed(BaseModel):
 class Guarded(_Closed):
     """Slices that must not get worse."""
 
-    kinds: tuple[str, ...] = ("length", "category", "popularity")
+    kinds: tuple[str, ...] = ("length", "category", "popularity", "age")
     """As `evaluate` names them; empty: none."""
     max_drop: Share = 0.01
     """Of a slice's NDCG@10."""
