@@ -103,7 +103,7 @@ TRAINER := $(PY) -m services.trainer
 TRAIN := build/train
 
 .PHONY: train
-train: $(VENV)/.train $(DEFAULT_MODEL)/bundle.json ## Try the trainer, small: prepare, fine-tune, evaluate, export
+train: $(VENV)/.train $(DEFAULT_MODEL)/bundle.json ## Try the trainer, small: prepare, fine-tune, evaluate, export, promote
 	@rm -rf $(TRAIN)
 	$(TRAINER) sample --out $(TRAIN)/sample
 	$(TRAINER) prepare --catalogue $(TRAIN)/sample/catalogue.jsonl --judgements $(TRAIN)/sample/judgements.csv \
@@ -112,6 +112,14 @@ train: $(VENV)/.train $(DEFAULT_MODEL)/bundle.json ## Try the trainer, small: pr
 	  --max-item-tokens 32 --validation-items 100 --evaluations 2
 	$(TRAINER) evaluate --data $(TRAIN)/data --model $(TRAIN)/model --baseline $(DEFAULT_MODEL) --out $(TRAIN)/report
 	$(TRAINER) export --base $(TRAIN)/model --evaluation $(TRAIN)/report/evaluation.json --name sample --out $(TRAIN)/bundle
+	$(TRAINER) publish --registry $(TRAIN)/registry --bundle $(DEFAULT_MODEL)
+	$(TRAINER) promote --registry $(TRAIN)/registry
+	$(TRAINER) publish --registry $(TRAIN)/registry --bundle $(TRAIN)/bundle
+	$(TRAINER) evaluate --data $(TRAIN)/data --model 'registry:$(TRAIN)/registry#candidate' \
+	  --baseline 'registry:$(TRAIN)/registry#live' --out $(TRAIN)/promotion
+	$(TRAINER) promote --registry $(TRAIN)/registry --report $(TRAIN)/promotion/evaluation.json --no-index \
+	  --override "so few queries, and made-up ones, prove nothing"
+	$(TRAINER) history --registry $(TRAIN)/registry
 
 # --- checks --------------------------------------------------------------------------------------------------------
 
