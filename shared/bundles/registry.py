@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -90,6 +91,16 @@ class History(_Closed):
         """What a rollback goes back to; None: nothing."""
         return self.changes[-1].before if self.changes else None
 
+    def rolled_back(self, version: str) -> Change | None:
+        """The rollback that ended `version`'s time, where it has not been promoted again since."""
+        ended = None
+        for earlier, later in pairwise(self.changes):
+            if later.version == version:
+                ended = None
+            elif earlier.version == version and later.action is Action.ROLLBACK:
+                ended = later
+        return ended
+
     def came_from(self, version: str) -> str | None:
         """What `version` had replaced when it was promoted last."""
         arrivals = [c for c in self.changes if c.version == version and c.action is not Action.ROLLBACK]
@@ -162,7 +173,7 @@ class Registry:
 
     def local(self, version: str, cache: Path = DEFAULT_CACHE) -> Path:
         """A local directory with the bundle, not verified; fetched into `cache` where the registry is far away."""
-        return self._files.local(_bundle_path(version), _names(self.manifest(version)), cache.expanduser())
+        return self._files.local(_bundle_path(version), _names(self.manifest(version)), cache)
 
     def add(self, folder: Path, manifest: Manifest) -> None:
         """Copies a bundle, which the caller has verified, from `folder`. Nothing is done where it is here already."""

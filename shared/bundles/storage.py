@@ -143,12 +143,12 @@ class RemoteFiles:
 
     def local(self, path: str, names: Iterable[str], cache: Path) -> Path:
         """See `Files`. Fetched once."""
-        target = cache / path.rpartition("/")[2]
-        if target.is_dir():
-            return target
         with _explained(f"fetch {self._url}/{path} into {cache}"):
-            cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=cache) as made:
+            target = cache.expanduser() / path.rpartition("/")[2]
+            if target.is_dir():
+                return target
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as made:
                 staged = Path(made) / "staged"
                 for name in names:
                     (staged / name).parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,8 @@ class ModelServiceSettings(ServiceSettings):
     bundle: str = Field(
         "build/models/minilm",
         description="The model bundle: a path, a file:// URL, or registry:PATH#live for what a registry's channel "
-        "points to, now and later (PATH may be a URL: registry:s3://bucket/encoder#live).",
+        "points to, now and later (PATH may be a URL: registry:s3://bucket/encoder#live). While it switches, two "
+        "models are in memory.",
     )
     bundle_poll_s: float = Field(
         10.0,

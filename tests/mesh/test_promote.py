@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,7 @@ def test_a_candidate_goes_live_without_a_failed_or_mixed_search(
         assert "slices cannot be guarded" in refused
         assert registry.channel(Channel.LIVE).version == old
         said = terminal.run("promote", "--registry", registry.location, "--override", "a test")
+        time.sleep(2)
     assert f"switched to {new}: query_encoder, item_encoder" in said
     assert terminal.pids() == before, "nothing had to start again"
 

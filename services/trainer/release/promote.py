@@ -65,6 +65,11 @@ def promote(options: PromoteOptions) -> None:
             log.info("bundle %s is live in %s already", candidate, options.registry)
             return
         verdict = Verdict([]) if live is None else _verdict(registry, options, policy, candidate, live)
+        if ended := history.rolled_back(candidate):
+            why = f": {ended.why}" if ended.why else ""
+            verdict.objections.append(
+                f"it was rolled back on {ended.at:%Y-%m-%d} by {ended.by}{why}: publish a better one"
+            )
         if verdict.objections and not options.override:
             raise JobError(
                 "\n  ".join([f"bundle {candidate} is not promoted:", *verdict.objections])

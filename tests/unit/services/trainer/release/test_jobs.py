@@ -282,9 +282,13 @@ def test_rollback_goes_back_step_by_step(shop: Shop, tmp_path: Path) -> None:
 
 
 def test_after_a_rollback_the_candidate_may_go_live_again(shop: Shop) -> None:
-    shop.publish(shop.second)
-    shop.run("promote", "--no-index", "--override", "a test")
-    shop.run("rollback", "--no-index")
+    shop.publish(shop.second, "--report", shop.written(report(shop.second, shop.first)))
+    shop.run("promote", "--no-index")
+    shop.run("rollback", "--no-index", "--by", "ada", "--why", "complaints")
+    # What speaks for it has not changed: a job that runs every night must not bring it back.
+    said = shop.run("promote", "--no-index", code=1)
+    assert "rolled back on" in said
+    assert "by ada: complaints" in said
     shop.run("promote", "--no-index", "--override", "it was not the model")
     assert shop.live() == shop.second.version
     shop.run("rollback", "--no-index")
