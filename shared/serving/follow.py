@@ -59,29 +59,41 @@ class Follower(Generic[ModelT]):
         self._open = open_
         self._kind = kind
         self._cache = cache
-        self._failures = 0
+        self._failing = ""
+        """The version that could not be loaded, so many times; it is left alone for so many looks."""
+        self._failures = self._rest = 0
         self._told = ""
 
     async def run(self, poll_s: float) -> None:
         """Looks again and again until cancelled."""
         while True:
-            await asyncio.sleep(poll_s * min(2**self._failures, _MOST_PATIENCE))
+            await asyncio.sleep(poll_s)
             await self.look()
 
     async def look(self) -> bool:
         """Looks once; whether another version answers now."""
+        before = self._switch.now.bundle.version
         try:
             version = await asyncio.to_thread(self._channel.version)
-            if version == self._switch.now.bundle.version:
-                self._failures, self._told = 0, ""
-                return False
-            _log.info("loading the channel's new version", version=version)
-            model = await self._open(await asyncio.to_thread(self._load, version))
         except Exception as error:
             self._failed(error)
             return False
-        before = self._switch.now.bundle.version
-        self._failures, self._told = 0, ""
+        if version == before:
+            self._failing, self._told = "", ""
+            return False
+        if version == self._failing and self._rest:
+            self._rest -= 1
+            return False
+        try:
+            _log.info("loading the channel's new version", version=version)
+            model = await self._open(await asyncio.to_thread(self._load, version))
+        except Exception as error:
+            self._failures = self._failures + 1 if version == self._failing else 1
+            self._failing = version
+            self._rest = min(2**self._failures, _MOST_PATIENCE) - 1
+            self._failed(error)
+            return False
+        self._failing, self._told = "", ""
         metrics.ENGINE_SWITCHES.labels("switched").inc()
         _log.info("switched", version=version, before=before)
         await self._switch.replace(model)
@@ -92,7 +104,6 @@ class Follower(Generic[ModelT]):
         return load_bundle(folder, kind=self._kind)
 
     def _failed(self, error: Exception) -> None:
-        self._failures += 1
         metrics.ENGINE_SWITCHES.labels("failed").inc()
         expected = isinstance(error, (AisleError, StartupError))
         why = str(error) if expected else type(error).__name__

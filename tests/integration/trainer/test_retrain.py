@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from services.trainer.base import open_base
 from services.trainer.errors import JobError
 from services.trainer.export import export
 from services.trainer.options import ExportOptions
@@ -138,3 +139,8 @@ def test_new_is_what_was_not_learnt_and_old_is_sampled_by_query(shop: Shop, tmp_
     learnt.with_columns(pl.col("grade") + 1).write_parquet(folder / "train.parquet")
     changed = choose(now, folder, replay=1.0, seed=0)
     assert (changed.fresh.height, changed.replayed.height) == (train.height, 0)
+
+
+def test_the_live_bundle_is_a_base_by_its_channel(shop: Shop) -> None:
+    live = shop.registry.channel(Channel.LIVE).version
+    assert open_base(f"registry:{shop.registry.location}#live").version == live
