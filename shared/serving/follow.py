@@ -68,7 +68,11 @@ class Follower(Generic[ModelT]):
         """Looks again and again until cancelled."""
         while True:
             await asyncio.sleep(poll_s)
-            await self.look()
+            try:
+                await self.look()
+            except Exception as error:
+                # Whatever this is: a service that silently stopped following would be found out too late.
+                self._failed(error)
 
     async def look(self) -> bool:
         """Looks once; whether another version answers now."""
