@@ -60,7 +60,7 @@ install: $(VENV)/.dev build/.stubs ## Make .venv with everything development nee
 # --- the mesh ------------------------------------------------------------------------------------------------------
 
 READY := $(VENV)/.run build/.stubs $(DEFAULT_MODEL)/bundle.json
-export CATALOG MAPPING QUERY KEEP PORT_BASE MODEL RESTART REPLICAS
+export CATALOG MAPPING QUERY KEEP PORT_BASE MODEL RESTART REPLICAS REGISTRY OVERRIDE
 
 .PHONY: demo
 demo: $(READY) ## See it work: CATALOG=path MAPPING=id=sku,… QUERY="…" KEEP=1
@@ -86,6 +86,10 @@ ingest: $(VENV)/.run ## Load CATALOG=path into the running mesh: MAPPING=… RES
 reindex: $(VENV)/.run ## Change the model of the running mesh: MODEL=path to a bundle
 	@$(LOCAL) reindex
 
+.PHONY: promote
+promote: $(VENV)/.run ## Bring the candidate of REGISTRY=path into the running mesh: OVERRIDE="reason"
+	@$(LOCAL) promote
+
 .PHONY: docs
 docs: $(VENV)/.run ## Write the pages of docs that are made from the code
 	$(PY) -m shared.telemetry metrics > docs/metrics.md
@@ -99,7 +103,7 @@ TRAINER := $(PY) -m services.trainer
 TRAIN := build/train
 
 .PHONY: train
-train: $(VENV)/.train $(DEFAULT_MODEL)/bundle.json ## Try the trainer, small: prepare, fine-tune, evaluate, export
+train: $(VENV)/.train $(DEFAULT_MODEL)/bundle.json ## Try the trainer, small: prepare, fine-tune, evaluate, export, promote
 	@rm -rf $(TRAIN)
 	$(TRAINER) sample --out $(TRAIN)/sample
 	$(TRAINER) prepare --catalogue $(TRAIN)/sample/catalogue.jsonl --judgements $(TRAIN)/sample/judgements.csv \
@@ -108,6 +112,14 @@ train: $(VENV)/.train $(DEFAULT_MODEL)/bundle.json ## Try the trainer, small: pr
 	  --max-item-tokens 32 --validation-items 100 --evaluations 2
 	$(TRAINER) evaluate --data $(TRAIN)/data --model $(TRAIN)/model --baseline $(DEFAULT_MODEL) --out $(TRAIN)/report
 	$(TRAINER) export --base $(TRAIN)/model --evaluation $(TRAIN)/report/evaluation.json --name sample --out $(TRAIN)/bundle
+	$(TRAINER) publish --registry $(TRAIN)/registry --bundle $(DEFAULT_MODEL)
+	$(TRAINER) promote --registry $(TRAIN)/registry
+	$(TRAINER) publish --registry $(TRAIN)/registry --bundle $(TRAIN)/bundle
+	$(TRAINER) evaluate --data $(TRAIN)/data --model 'registry:$(TRAIN)/registry#candidate' \
+	  --baseline 'registry:$(TRAIN)/registry#live' --out $(TRAIN)/promotion
+	$(TRAINER) promote --registry $(TRAIN)/registry --report $(TRAIN)/promotion/evaluation.json --no-index \
+	  --override "so few queries, and made-up ones, prove nothing"
+	$(TRAINER) history --registry $(TRAIN)/registry
 
 # --- checks --------------------------------------------------------------------------------------------------------
 

@@ -94,6 +94,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     reindex.add_argument("--model", default=_env("MODEL"), metavar="PATH", help="a model bundle (env MODEL)")
     reindex.set_defaults(run=commands.reindex)
+
+    promote = subparsers.add_parser(
+        "promote",
+        help="bring a registry's candidate into the running mesh",
+        description="Judges the candidate, encodes the index anew with it while it is searched, and points the "
+        "registry's live channel to it, which the encoders follow without a restart.",
+    )
+    promote.add_argument("--registry", default=_env("REGISTRY"), metavar="PATH", help="a registry (env REGISTRY)")
+    promote.add_argument(
+        "--override", default=_env("OVERRIDE"), metavar="REASON", help="in spite of what the judge says (env OVERRIDE)"
+    )
+    promote.set_defaults(run=commands.promote)
     return parser
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from deploy.local import catalogue, client, scrape, state, view
 from deploy.local import demo as demonstration
+from deploy.local import promote as promotion
 from deploy.local import reindex as reindexing
 from deploy.local.errors import LocalError
 from deploy.local.loading import Destination, load
@@ -106,3 +107,13 @@ def reindex(options: argparse.Namespace) -> int:
     if options.model is None:
         raise LocalError("say which model: MODEL=path/to/bundle")
     return reindexing.run(Path(options.model).expanduser().resolve(), options.folder)
+
+
+def promote(options: argparse.Namespace) -> int:
+    """Makes a registry's candidate live in the mesh that runs."""
+    if options.registry is None:
+        raise LocalError(
+            "say which registry: REGISTRY=path, a folder that `python -m services.trainer publish` wrote to"
+        )
+    location = options.registry if "://" in options.registry else str(Path(options.registry).expanduser().resolve())
+    return promotion.run(location, options.folder, options.override)

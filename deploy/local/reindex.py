@@ -32,9 +32,9 @@ def run(bundle: Path, folder: Path) -> int:
     if not (bundle / "bundle.json").is_file():
         raise LocalError(f"there is no model bundle in {bundle}; `python -m services.trainer export` makes one")
     spec = MeshSpec.default(index=Path(known.index), folder=folder).at_ports(known.ports())
-    with Mesh(_encoder(spec, bundle), report=view.console.print, shared=False) as beside:
-        encoder = beside.address("item_encoder")
-        if status := _job(spec, encoder):
+    with Mesh(beside(spec, str(bundle)), report=view.console.print, shared=False) as second:
+        encoder = second.address("item_encoder")
+        if status := job(spec, encoder):
             return status
         outdated = _outdated(spec, client.facts("item_encoder", encoder).version)
     catalogue.note_bundle(spec.index, bundle)
@@ -42,20 +42,21 @@ def run(bundle: Path, folder: Path) -> int:
     return 0
 
 
-def _encoder(spec: MeshSpec, bundle: Path) -> MeshSpec:
-    """The second item encoder alone, on ports of its own."""
+def beside(spec: MeshSpec, bundle: str) -> MeshSpec:
+    """A second item encoder alone, with another bundle, on ports of its own."""
     ports = free_ports(2)
     told = _told(spec.service("item_encoder"), bundle)
     service = replace(spec.service("item_encoder"), port=next(ports), metrics_port=next(ports), env=told)
-    return replace(spec, folder=spec.folder / "reindex", services=(service,), bundle=bundle)
+    return replace(spec, folder=spec.folder / "reindex", services=(service,))
 
 
-def _told(service: ServiceSpec, bundle: Path) -> Mapping[str, str]:
-    return {**service.env, f"{service.kind.prefix}BUNDLE": str(bundle)}
+def _told(service: ServiceSpec, bundle: str) -> Mapping[str, str]:
+    return {**service.env, f"{service.kind.prefix}BUNDLE": bundle}
 
 
-def _job(spec: MeshSpec, encoder: str) -> int:
-    """Runs it in the foreground; its progress is its own to show."""
+def job(spec: MeshSpec, encoder: str) -> int:
+    """Re-indexes with the model of `encoder` (host:port), in the foreground: its progress is its own to show. The exit
+    status."""
     retrieval = spec.service("vector_retrieval").address
     command = [sys.executable, "-m", "services.vector_retrieval.reindex"]
     child: subprocess.Popen[bytes] | None = None
@@ -94,7 +95,7 @@ def _outdated(spec: MeshSpec, version: str) -> list[str]:
 
 
 def _with(spec: MeshSpec, bundle: Path, names: list[str]) -> MeshSpec:
-    services = (replace(s, env=_told(s, bundle)) if s.name in names else s for s in spec.services)
+    services = (replace(s, env=_told(s, str(bundle))) if s.name in names else s for s in spec.services)
     return replace(spec, services=tuple(services), bundle=bundle)
 
 

@@ -7,23 +7,25 @@ from aisle.encoder.v1 import item_encoder_pb2, item_encoder_pb2_grpc
 
 from services.item_encoder.servicer import ItemEncoderServicer
 from services.item_encoder.settings import ItemEncoderSettings
+from shared.bundles import Bundle, BundleKind
+from shared.inference import BiEncoder
 from shared.rpc.server import ServedService, main
 from shared.serving.encoder import open_encoder
+from shared.serving.follow import open_model
 
 
 async def build(settings: ItemEncoderSettings, stack: AsyncExitStack) -> Sequence[ServedService]:
-    encoder = await open_encoder(settings, stack, name="item_encoder")
-    servicer = ItemEncoderServicer(encoder, settings.backend)
+    async def open_(bundle: Bundle) -> BiEncoder:
+        return await open_encoder(settings, bundle, name="item_encoder")
 
-    async def check() -> str | None:
-        health = encoder.batcher.health
-        return None if health.ok else health.reason
+    models = await open_model(settings, stack, open_, BundleKind.BI_ENCODER)
+    servicer = ItemEncoderServicer(models, settings.backend)
 
     return [
         ServedService(
             item_encoder_pb2.DESCRIPTOR.services_by_name["ItemEncoder"].full_name,
             lambda server: item_encoder_pb2_grpc.add_ItemEncoderServicer_to_server(servicer, server),
-            check,
+            models.health,
         )
     ]
 

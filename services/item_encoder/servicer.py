@@ -15,24 +15,18 @@ from shared.rpc import embeddings
 from shared.rpc.deadline import deadline
 from shared.rpc.items import item_from_proto
 from shared.serving import wire
+from shared.serving.switch import Switch
 
 MAX_ITEMS = 256
 """A few seconds of a CPU's work: small enough to retry, large enough that the call itself costs nothing."""
 
 
 class ItemEncoderServicer(item_encoder_pb2_grpc.ItemEncoderServicer):
-    """Serves one encoder."""
+    """Serves one encoder at a time."""
 
-    def __init__(self, encoder: BiEncoder, backend: BackendName) -> None:
-        self._encoder = encoder
-        manifest = encoder.bundle.manifest
-        self._model = wire.model(
-            encoder.bundle,
-            backend,
-            kind=manifest.kind,
-            dimensions=manifest.dimensions,
-            max_tokens=manifest.max_item_tokens,
-        )
+    def __init__(self, models: Switch[BiEncoder], backend: BackendName) -> None:
+        self._models = models
+        self._backend = backend
 
     async def EncodeItems(
         self, request: item_encoder_pb2.EncodeItemsRequest, context: Any
@@ -40,27 +34,38 @@ class ItemEncoderServicer(item_encoder_pb2_grpc.ItemEncoderServicer):
         """See the proto."""
         wire.check_count(len(request.items), "items", MAX_ITEMS)
         valid, errors = _valid(request.items)
-        vectors = np.zeros((len(request.items), self._encoder.bundle.manifest.dimensions), np.float32)
-        if valid:
-            encoding = await self._encoder.encode_items(
-                [self._encoder.bundle.item_text(item) for item in valid.values()],
-                priority=wire.priority(request.priority),
-                deadline=deadline(),
+        with self._models.use() as encoder:
+            vectors = np.zeros((len(request.items), encoder.bundle.manifest.dimensions), np.float32)
+            if valid:
+                encoding = await encoder.encode_items(
+                    [encoder.bundle.item_text(item) for item in valid.values()],
+                    priority=wire.priority(request.priority),
+                    deadline=deadline(),
+                )
+                rows = list(valid)
+                vectors[rows] = encoding.vectors
+                errors += [
+                    wire.row_error(rows[index], error, item_id=valid[rows[index]].id)
+                    for index, error in encoding.failures.items()
+                ]
+            return item_encoder_pb2.EncodeItemsResponse(
+                embeddings=embeddings.pack(vectors, encoder.version),
+                errors=sorted(errors, key=lambda error: error.row),
             )
-            rows = list(valid)
-            vectors[rows] = encoding.vectors
-            errors += [
-                wire.row_error(rows[index], error, item_id=valid[rows[index]].id)
-                for index, error in encoding.failures.items()
-            ]
-        return item_encoder_pb2.EncodeItemsResponse(
-            embeddings=embeddings.pack(vectors, self._encoder.version),
-            errors=sorted(errors, key=lambda error: error.row),
-        )
 
     async def GetModel(self, request: model_pb2.GetModelRequest, context: Any) -> model_pb2.GetModelResponse:
         """See the proto."""
-        return model_pb2.GetModelResponse(model=self._model)
+        bundle = self._models.now.bundle
+        manifest = bundle.manifest
+        return model_pb2.GetModelResponse(
+            model=wire.model(
+                bundle,
+                self._backend,
+                kind=manifest.kind,
+                dimensions=manifest.dimensions,
+                max_tokens=manifest.max_item_tokens,
+            )
+        )
 
 
 def _valid(items: Sequence[item_pb2.Item]) -> tuple[dict[int, Item], list[row_error_pb2.RowError]]:

@@ -5,30 +5,30 @@ from contextlib import AsyncExitStack
 
 from aisle.encoder.v1 import query_encoder_pb2, query_encoder_pb2_grpc
 
+from services.query_encoder.model import QueryModel
 from services.query_encoder.servicer import QueryEncoderServicer
 from services.query_encoder.settings import QueryEncoderSettings
-from services.query_encoder.users import HistoryAsText, UserModel, UserModelName, WeightedMean
+from shared.bundles import Bundle, BundleKind
 from shared.rpc.server import ServedService, main
 from shared.serving.encoder import open_encoder
+from shared.serving.follow import open_model
 
 
 async def build(settings: QueryEncoderSettings, stack: AsyncExitStack) -> Sequence[ServedService]:
-    encoder = await open_encoder(settings, stack, name="query_encoder", cache_bytes=settings.cache_bytes, latency=True)
-    users: dict[UserModelName, UserModel] = {
-        UserModelName.WEIGHTED_MEAN: WeightedMean(encoder, settings.mean_policy()),
-        UserModelName.TEXT: HistoryAsText(encoder),
-    }
-    servicer = QueryEncoderServicer(encoder, settings.backend, users, settings.user_model)
+    async def open_(bundle: Bundle) -> QueryModel:
+        encoder = await open_encoder(
+            settings, bundle, name="query_encoder", cache_bytes=settings.cache_bytes, latency=True
+        )
+        return QueryModel.of(encoder, settings.mean_policy())
 
-    async def check() -> str | None:
-        health = encoder.batcher.health
-        return None if health.ok else health.reason
+    models = await open_model(settings, stack, open_, BundleKind.BI_ENCODER)
+    servicer = QueryEncoderServicer(models, settings.backend, settings.user_model)
 
     return [
         ServedService(
             query_encoder_pb2.DESCRIPTOR.services_by_name["QueryEncoder"].full_name,
             lambda server: query_encoder_pb2_grpc.add_QueryEncoderServicer_to_server(servicer, server),
-            check,
+            models.health,
         )
     ]
 

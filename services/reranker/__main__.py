@@ -1,5 +1,6 @@
 """python -m services.reranker: serves `aisle.rerank.v1.Reranker`."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
@@ -7,17 +8,39 @@ from aisle.rerank.v1 import reranker_pb2, reranker_pb2_grpc
 
 from services.reranker.servicer import RerankerServicer
 from services.reranker.settings import RerankerSettings
-from shared.bundles import load_bundle
-from shared.inference import open_scorer, tune_interpreter
+from shared.bundles import Bundle
+from shared.inference import Scorer, open_scorer
 from shared.rpc.server import ServedService, StartupError, main
+from shared.serving.follow import open_model
 from shared.serving.observer import PrometheusObserver, batch_tracer
 
 
 async def build(settings: RerankerSettings, stack: AsyncExitStack) -> Sequence[ServedService]:
-    tune_interpreter()
-    bundle = load_bundle(settings.bundle)
+    async def open_(bundle: Bundle) -> Scorer:
+        scorer = await asyncio.to_thread(_load, settings, bundle)
+        await scorer.start()
+        try:
+            await scorer.warm_up()
+        except BaseException:
+            await scorer.close()
+            raise
+        return scorer
+
+    models = await open_model(settings, stack, open_)
+    servicer = RerankerServicer(models, settings.backend)
+
+    return [
+        ServedService(
+            reranker_pb2.DESCRIPTOR.services_by_name["Reranker"].full_name,
+            lambda server: reranker_pb2_grpc.add_RerankerServicer_to_server(servicer, server),
+            models.health,
+        )
+    ]
+
+
+def _load(settings: RerankerSettings, bundle: Bundle) -> Scorer:
     try:
-        scorer = open_scorer(
+        return open_scorer(
             bundle,
             backend=settings.backend,
             limits=settings.limits(),
@@ -30,22 +53,6 @@ async def build(settings: RerankerSettings, stack: AsyncExitStack) -> Sequence[S
         )
     except ValueError as error:
         raise StartupError(f"backend {settings.backend}: {error}") from error
-    stack.push_async_callback(scorer.close)
-    await scorer.start()
-    await scorer.warm_up()
-    servicer = RerankerServicer(scorer, settings.backend)
-
-    async def check() -> str | None:
-        health = scorer.batcher.health
-        return None if health.ok else health.reason
-
-    return [
-        ServedService(
-            reranker_pb2.DESCRIPTOR.services_by_name["Reranker"].full_name,
-            lambda server: reranker_pb2_grpc.add_RerankerServicer_to_server(servicer, server),
-            check,
-        )
-    ]
 
 
 if __name__ == "__main__":

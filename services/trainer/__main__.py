@@ -11,7 +11,9 @@ from services.trainer.errors import JobError
 from services.trainer.evaluate import job as evaluate
 from services.trainer.finetune import job as finetune_encoder
 from services.trainer.prepare import job as prepare
+from services.trainer.release import history, promote, publish, rollback
 from services.trainer.rerank import job as finetune_reranker
+from services.trainer.retrain import job as retrain
 from shared.bundles import BundleError
 
 
@@ -30,6 +32,11 @@ JOBS: dict[str, Job] = {
     "finetune-reranker": finetune_reranker,
     "evaluate": evaluate,
     "export": export,
+    "publish": publish,
+    "promote": promote,
+    "rollback": rollback,
+    "retrain": retrain,
+    "history": history,
     "default-bundle": default_bundle,
 }
 

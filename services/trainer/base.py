@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from services.trainer.errors import JobError
 from services.trainer.record import TrainingRecord, read_record
-from shared.bundles import DEFAULT_TEMPLATE, ItemTemplate, Manifest, Pooling, Prompts, load_bundle
+from shared.bundles import (
+    DEFAULT_TEMPLATE,
+    ChannelName,
+    ItemTemplate,
+    Manifest,
+    Pooling,
+    Prompts,
+    load_bundle,
+    resolve,
+)
 from shared.bundles.files import MANIFEST_NAME
 
 MINILM = "minilm"
@@ -84,10 +93,10 @@ class BaseModel:
 
 
 def open_base(name: str) -> BaseModel:
-    """`name` is a directory, or `minilm`. Raises `JobError` with what is missing."""
+    """`name` is a directory, `registry:PATH#live`, or `minilm`. Raises `JobError` with what is missing."""
     if name == MINILM:
         return replace(_read_base(_minilm_directory()), name=_MINILM_NAME, grew_from=_MINILM_NAME)
-    path = Path(name).expanduser()
+    path = resolve(name) if ChannelName.parse(name) else Path(name).expanduser()
     if not path.is_dir():
         raise JobError(
             f"--base {name}: no such directory. Give a local Hugging Face model directory, or {MINILM!r}; "

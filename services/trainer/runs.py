@@ -1,25 +1,38 @@
-"""What all training runs share: the claim on a folder, which makes a run resumable, and the record at its end."""
+"""What all training runs share: the claim on a folder, which makes a run resumable, arguments, and the record."""
 
 import json
+import shutil
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from services.trainer import record
+from services.trainer.base import BaseModel
 from services.trainer.errors import JobError
+from services.trainer.prepared import PreparedSet
+from services.trainer.record import TrainingRecord
+from services.trainer.run_options import MixedPrecision, RunOptions
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+    from transformers import Trainer
     from transformers.integrations.integration_utils import TensorBoardCallback
 
 CHECKPOINTS = "checkpoints"
 _OPTIONS = "options.json"
 
 
-def claim(out: Path, options: "DataclassInstance", data_hash: str, *, resume: bool) -> None:
-    """Say in the folder what is trained there. Raises `JobError` where another run is, or a resumed one differs."""
+def claim(options: RunOptions, data_hash: str) -> None:
+    """Say in the folder what is trained there. Raises `JobError` where another run is, a resumed one differs, or the
+    machine cannot do what is asked."""
+    import torch
+
+    if options.mixed_precision is not MixedPrecision.NONE and not torch.cuda.is_available():
+        raise JobError(f"--mixed-precision {options.mixed_precision} needs a CUDA GPU; leave it out on a CPU")
+    out = options.out
     text = json.dumps({**plain(options), "resume": False, "data_hash": data_hash}, indent=2)
     file = out / _OPTIONS
-    if resume:
+    if options.resume:
         if not file.is_file() or not any((out / CHECKPOINTS).glob("checkpoint-*")):
             raise JobError(f"--resume: {out} holds no checkpoint; leave --resume out")
         if file.read_text(encoding="utf-8") != text:
@@ -31,7 +44,7 @@ def claim(out: Path, options: "DataclassInstance", data_hash: str, *, resume: bo
     file.write_text(text, encoding="utf-8")
 
 
-def plain(options: "DataclassInstance") -> dict[str, Any]:
+def plain(options: RunOptions) -> dict[str, Any]:
     """Options as JSON values."""
     return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
 
@@ -45,10 +58,27 @@ def machine() -> str:
     return f"CPU, {torch.get_num_threads()} threads"
 
 
-def schedule(steps: float, evaluations: int) -> dict[str, Any]:
-    """Training arguments: validate, save and log so many times over a run of `steps`, and keep the best."""
-    every = max(1, int(steps) // evaluations)
+def arguments(options: RunOptions, rows: int, metric: str) -> dict[str, Any]:
+    """Training arguments of a run over `rows` rows an epoch: validate, save and log evenly spread, and keep the weights
+    with the best `metric`."""
+    import torch
+
+    steps = options.max_steps if options.max_steps > 0 else -(-rows // options.batch) * options.epochs
+    every = max(1, int(steps) // options.evaluations)
     return {
+        "output_dir": str(options.out / CHECKPOINTS),
+        "num_train_epochs": options.epochs,
+        "max_steps": options.max_steps,
+        "per_device_train_batch_size": options.batch,
+        "learning_rate": options.learning_rate,
+        "warmup_steps": options.warmup,
+        "weight_decay": options.weight_decay,
+        "bf16": options.mixed_precision is MixedPrecision.BF16,
+        "fp16": options.mixed_precision is MixedPrecision.FP16,
+        "eval_on_start": not options.resume,
+        "metric_for_best_model": f"eval_{metric}",
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "seed": options.seed,
         "eval_strategy": "steps",
         "eval_steps": every,
         "save_strategy": "steps",
@@ -76,3 +106,35 @@ def best(history: list[dict[str, float]], metric: str) -> dict[str, float]:
     kept = max(validations, key=lambda entry: entry[f"eval_{metric}"])
     found = {name.removeprefix("eval_"): value for name, value in kept.items() if name.startswith("eval_valid_")}
     return {**found, f"base_{metric}": validations[0][f"eval_{metric}"]}
+
+
+def train(
+    trainer: "Trainer", options: RunOptions, prepared: PreparedSet, base: BaseModel, *, max_tokens: int, metric: str
+) -> TrainingRecord:
+    """Trains, and says how the weights that were kept came to be."""
+    # Before training: by its end somebody may have edited the code.
+    revision, started = record.code_revision(), time.monotonic()
+    trainer.train(resume_from_checkpoint=options.resume or None)
+    return TrainingRecord(
+        base_model=base.grew_from,
+        item_template=base.item_template,
+        prompts=base.prompts,
+        max_item_tokens=max_tokens,
+        training_data=prepared.content_hash,
+        data_sources={name: entry.sha256 for name, entry in prepared.report.sources.items()},
+        options=plain(options),
+        evaluation=best(trainer.state.log_history, metric),
+        steps=trainer.state.global_step,
+        seconds=round(time.monotonic() - started, 1),
+        seed=options.seed,
+        command=record.command_line(),
+        code_revision=revision,
+        versions=record.package_versions(),
+        machine=machine(),
+    )
+
+
+def finish(options: RunOptions, written: TrainingRecord) -> None:
+    """Writes the record beside the model; what a resumed run would need is not needed any more."""
+    (options.out / record.FILE).write_text(written.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(options.out / CHECKPOINTS, ignore_errors=True)

@@ -14,17 +14,23 @@ from shared.bundles.manifest import (
     Precision,
     Prompts,
 )
+from shared.bundles.registry import Action, Change, Channel, ChannelName, History, Registry
 from shared.bundles.resolve import resolve
 from shared.bundles.template import DEFAULT_TEMPLATE, ItemLike, ItemTemplate, TemplateField, render
 from shared.bundles.write import seal, staging
 
 __all__ = [
     "DEFAULT_TEMPLATE",
+    "Action",
     "Bundle",
     "BundleError",
     "BundleKind",
+    "Change",
+    "Channel",
+    "ChannelName",
     "FileEntry",
     "Floors",
+    "History",
     "Int8Report",
     "ItemLike",
     "ItemTemplate",
@@ -34,6 +40,7 @@ __all__ = [
     "Pooling",
     "Precision",
     "Prompts",
+    "Registry",
     "TemplateField",
     "load_bundle",
     "render",

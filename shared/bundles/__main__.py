@@ -25,7 +25,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m shared.bundles", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     verify = commands.add_parser("verify", help="compare every file with the manifest's hashes; about 0.3 s per 100 MB")
-    verify.add_argument("bundles", nargs="+", metavar="bundle", help="path or file:// URL, as in a service's setting")
+    verify.add_argument(
+        "bundles",
+        nargs="+",
+        metavar="bundle",
+        help="path, file:// URL, or registry:PATH#live, as in a service's setting",
+    )
     return parser
 
 

@@ -9,13 +9,14 @@
 """
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from shared.bundles.errors import BundleError
-from shared.bundles.files import MANIFEST_NAME, hash_file
+from shared.bundles.files import MANIFEST_NAME, hash_file, leads_out
 from shared.bundles.manifest import BundleKind, Manifest, Precision
+from shared.bundles.registry import DEFAULT_CACHE
 from shared.bundles.resolve import resolve
 from shared.bundles.template import ItemLike, render
 
@@ -52,13 +53,15 @@ class Bundle:
         return render(self.manifest.item_template, item)
 
 
-def load_bundle(name: str | Path, *, kind: BundleKind | None = None, verify: bool = True) -> Bundle:
-    """Read, and by default verify, the bundle at `name`.
+def load_bundle(
+    name: str | Path, *, kind: BundleKind | None = None, verify: bool = True, cache: Path = DEFAULT_CACHE
+) -> Bundle:
+    """Read, and by default verify, the bundle at `name` (see `resolve`, also for `cache`).
 
     `kind`, where given, must be the bundle's. Raises `BundleError` naming the file at fault.
     Hashing costs about 0.3 s per 100 MB; `verify=False` is for a caller that has just verified it.
     """
-    path = name if isinstance(name, Path) else resolve(name)
+    path = name if isinstance(name, Path) else resolve(name, cache)
     bundle = Bundle(path, _read_manifest(path))
     if kind is not None and bundle.manifest.kind is not kind:
         raise BundleError(f"bundle {path} is a {bundle.manifest.kind}, but a {kind} is needed here")
@@ -72,7 +75,7 @@ def verify_bundle(bundle: Bundle) -> None:
     root, manifest = bundle.path, bundle.manifest
     for relative, entry in manifest.files.items():
         path = root / relative
-        if PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts:
+        if leads_out(relative):
             raise BundleError(f"bundle {root}: {relative!r} in {MANIFEST_NAME} leads out of the bundle")
         if path.suffix in FORBIDDEN_SUFFIXES:
             raise BundleError(f"bundle {root}: {relative} may hold code; only safetensors and JSON are loaded")

@@ -1,7 +1,7 @@
 """Hashing the files of a bundle."""
 
 import hashlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from shared.bundles.manifest import FileEntry
 
@@ -21,3 +21,9 @@ def hash_tree(root: Path) -> dict[str, FileEntry]:
     return {
         relative: hash_file(path) for path in paths if (relative := path.relative_to(root).as_posix()) != MANIFEST_NAME
     }
+
+
+def leads_out(relative: str) -> bool:
+    """Whether a path of a manifest means a place outside the bundle."""
+    path = PurePosixPath(relative)
+    return path.is_absolute() or ".." in path.parts

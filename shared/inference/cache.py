@@ -69,6 +69,11 @@ class QueryCache:
         """Held now."""
         return self._known.bytes
 
+    def clear(self) -> None:
+        """Forgets every vector; what is being computed goes on."""
+        self._known.clear()
+        self._observer.cache_size(0)
+
     async def fetch(
         self, keys: Sequence[Key], compute: Compute, *, priority: Priority, deadline: float | None
     ) -> list[Outcome]:

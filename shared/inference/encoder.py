@@ -75,6 +75,12 @@ class BiEncoder:
         """The model version of every vector."""
         return self.bundle.version
 
+    async def close(self) -> None:
+        """Ends the batcher and empties the cache."""
+        await self.batcher.close()
+        if self.cache is not None:
+            self.cache.clear()
+
     async def warm_up(self) -> None:
         """Run the shortest and the longest batches once, so that no caller pays for first-time allocations."""
         for tokenizer in (self._queries, self._items):

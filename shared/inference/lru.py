@@ -33,6 +33,11 @@ class BytesLRU(Generic[K, V]):
         self._entries.move_to_end(key)
         return entry[0]
 
+    def clear(self) -> None:
+        """Drops everything."""
+        self._entries.clear()
+        self.bytes = 0
+
     def put(self, key: K, value: V) -> None:
         """Store, and drop the least recently used until the bound holds; what is larger than all of it is not kept."""
         size = self._size(key, value) + ENTRY_BYTES

@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from shared.bundles.registry import DEFAULT_CACHE
 from shared.inference import BackendName, Limits, default_limits
 from shared.settings import ServiceSettings
 
@@ -9,7 +10,23 @@ from shared.settings import ServiceSettings
 class ModelServiceSettings(ServiceSettings):
     """Which model, on what, with which bounds."""
 
-    bundle: str = Field("build/models/minilm", description="Path or file:// URL of the model bundle.")
+    bundle: str = Field(
+        "build/models/minilm",
+        description="The model bundle: a path, a file:// URL, or registry:PATH#live for what a registry's channel "
+        "points to, now and later (PATH may be a URL: registry:s3://bucket/encoder#live). While it switches, two "
+        "models are in memory.",
+    )
+    bundle_poll_s: float = Field(
+        10.0,
+        gt=0,
+        description="Seconds between looks at a registry's channel. A look reads one small file; ten seconds are "
+        "little beside the minutes of a re-index, and some 8,600 reads a day and process of an object store.",
+    )
+    bundle_cache: str = Field(
+        str(DEFAULT_CACHE),
+        description="Folder that bundles are fetched to from a registry behind a URL. In a pod, a volume that it may "
+        "write to.",
+    )
     backend: BackendName = Field(
         BackendName.ONNX_INT8,
         description="Library, device and precision. int8 is the fastest on a CPU and passed the bundle's floors.",

@@ -127,6 +127,13 @@ ENGINE_CACHE = REGISTRY.counter(
     (*_MODEL, "outcome"),
 )
 ENGINE_CACHE_BYTES = REGISTRY.gauge("aisle_engine_cache_bytes", "bytes", "What the query cache holds.", _MODEL)
+ENGINE_SWITCHES = REGISTRY.counter(
+    "aisle_engine_switches_total",
+    "looks",
+    "Looks at a registry's channel that led to another version (`switched`) or to none, for the channel could not be "
+    "read or its version not be loaded (`failed`: the one before goes on answering).",
+    ("outcome",),
+)
 
 # --- vector retrieval -----------------------------------------------------------------------------------------------
 

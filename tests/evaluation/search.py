@@ -35,7 +35,7 @@ class Cached:
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
-        self.name = encoder.name
+        self.name, self.version = encoder.name, encoder.version
         self.item_text, self.queries = encoder.item_text, encoder.queries
 
     def items(self, texts: Sequence[str]) -> Vectors:

@@ -57,7 +57,7 @@ class Terminal:
         return ["--port-base", str(self.port_base)]
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        outside = ("AISLE_", "CATALOG", "MAPPING", "QUERY", "KEEP", "PORT_BASE", "MODEL")
+        outside = ("AISLE_", "CATALOG", "MAPPING", "QUERY", "KEEP", "PORT_BASE", "MODEL", "REGISTRY", "OVERRIDE")
         return subprocess.Popen(
             [sys.executable, "-m", "deploy.local", "--folder", str(self.folder), *command],
             cwd=ROOT,
@@ -321,7 +321,7 @@ def test_a_mesh_changes_its_model_while_it_is_searched(terminal: Terminal, tmp_p
 
 
 @contextlib.contextmanager
-def searching(address: str) -> Iterator[list[Any]]:
+def searching(address: str, callers: int = 1) -> Iterator[list[Any]]:
     """Searches all the time until the block ends; the answers, and the errors among them."""
     answers: list[Any] = []
     ended = threading.Event()
@@ -335,13 +335,15 @@ def searching(address: str) -> Iterator[list[Any]]:
                 except grpc.RpcError as error:
                     answers.append(error)
 
-    thread = threading.Thread(target=search)
-    thread.start()
+    threads = [threading.Thread(target=search) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
     try:
         yield answers
     finally:
         ended.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

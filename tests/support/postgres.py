@@ -9,8 +9,10 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import pytest
 
 from deploy.local.spec import free_ports
 
@@ -144,3 +146,16 @@ class PostgresServer:
         )
         assert done.returncode == 0, f"{program}: {done.stderr}"
         return done.stdout.strip()
+
+
+@contextlib.contextmanager
+def running_server() -> Iterator[PostgresServer]:
+    """A server that runs, ended on the way out; the test is skipped where PostgreSQL is not installed."""
+    if bin_folder() is None:
+        pytest.skip("no PostgreSQL on this machine: apt-get install postgresql")
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()

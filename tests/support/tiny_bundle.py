@@ -25,7 +25,8 @@ def write_tokenizer(path: Path) -> None:
     tokenizer.save(str(path))
 
 
-def make_bundle(path: Path, kind: BundleKind) -> Bundle:
+def make_bundle(path: Path, kind: BundleKind, **changes: object) -> Bundle:
+    """`changes`: fields of the manifest."""
     manifest = Manifest(
         kind=kind,
         name="tiny",
@@ -37,4 +38,4 @@ def make_bundle(path: Path, kind: BundleKind) -> Bundle:
     )
     with staging(path) as staged:
         write_tokenizer(staged / "tokenizer.json")
-        return seal(staged, manifest, path)
+        return seal(staged, manifest.model_copy(update=changes), path)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from services.trainer.base import open_base
 from services.trainer.probe import run_all
-from shared.bundles import BundleKind, ItemLike, Precision, load_bundle, render
+from shared.bundles import BundleKind, ChannelName, ItemLike, Precision, load_bundle, render, resolve
 from shared.bundles.files import MANIFEST_NAME
 from shared.inference.backends.onnx import open_session
 from shared.inference.tokens import TextTokenizer
@@ -22,6 +22,8 @@ class Encoder(Protocol):
 
     name: str
     """For people."""
+    version: str
+    """Of a bundle; empty for a model folder."""
 
     def item_text(self, item: ItemLike) -> str:
         """What the model reads of an item, without its prompt."""
@@ -34,11 +36,12 @@ class Encoder(Protocol):
 
 
 def open_encoder(name: str, precision: Precision) -> Encoder:
-    """`name`: a bundle, a model folder, or `minilm`. `precision` chooses the graph of a bundle.
+    """`name`: a bundle (`registry:PATH#live` too), a model folder, or `minilm`. `precision` chooses the graph of a
+    bundle.
 
     Raises `JobError` or `BundleError` when there is no such model.
     """
-    path = Path(name).expanduser()
+    path = resolve(name) if ChannelName.parse(name) else Path(name).expanduser()
     if (path / MANIFEST_NAME).is_file():
         return BundleEncoder(path, precision)
     return FolderEncoder(name)
@@ -51,6 +54,7 @@ class BundleEncoder:
         self._bundle = load_bundle(path, kind=BundleKind.BI_ENCODER)
         manifest = self._bundle.manifest
         self.name = f"{manifest.name} {manifest.version} ({precision})"
+        self.version = manifest.version
         tokenizer = self._bundle.tokenizer_path
         self._session = open_session(self._bundle.onnx_path(precision))
         self._queries = TextTokenizer(tokenizer, manifest.max_query_tokens, manifest.prompts.query)
@@ -81,6 +85,7 @@ class FolderEncoder:
 
         base = open_base(name)
         self.name = f"{base.name} (torch)"
+        self.version = ""
         self._template = base.item_template
         self._prompts = base.prompts
         self._model = load(base, base.max_tokens)

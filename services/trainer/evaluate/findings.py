@@ -66,6 +66,7 @@ class Findings:
             **{
                 role: {
                     "name": scored.name,
+                    "version": scored.version,
                     "measures": {name: asdict(value) for name, value in measures.items()},
                     "classification": {
                         **scored.classification.values,
@@ -85,7 +86,7 @@ class Findings:
 def find(model: Scored, baseline: Scored | None, data: Data, context: dict[str, Any]) -> Findings:
     """Means, intervals, tests and slices of one model, beside another's where one is given."""
     categories = {item.id: item.category_path[0] for item in data.items if item.category_path}
-    groups = slices(data.split.queries, data.relevant, categories, data.popularity)
+    groups = slices(data.split.queries, data.relevant, categories, data.popularity, data.before)
     return Findings(
         model=model,
         baseline=baseline,

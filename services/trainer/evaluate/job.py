@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.trainer import record
+from services.trainer.errors import JobError
 from services.trainer.prepared import open_prepared
 from shared.bundles import Precision
 
@@ -32,6 +33,8 @@ class EvaluateOptions:
     precision: Precision = Precision.INT8
     most_items: int = 0
     """0: the whole catalogue. Fewer make every number higher; for a quick look only."""
+    before: Path | None = None
+    """Folder with the same split of an earlier set: slices of kind "age" tell its queries from those that are new."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which graph of a bundle (default %(default)s: the one that is served)",
     )  # fmt: skip
     parser.add_argument("--most-items", type=int, default=0, help="search this many items only (default: all)")
+    parser.add_argument(
+        "--before", type=Path, help="an earlier prepared set: its queries and the new ones are told apart"
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -65,7 +71,7 @@ def evaluate(options: EvaluateOptions) -> "Findings":
     prepared = open_prepared(options.data)
     model = open_encoder(options.model, options.precision)
     baseline = open_encoder(options.baseline, options.precision) if options.baseline else None
-    data = Data(prepared, options.split, options.most_items)
+    data = Data(prepared, options.split, options.most_items, _keys(options))
     log.info("%s queries over %s items", f"{len(data.split.queries):,}", f"{len(data.items):,}")
     context = {
         "split": options.split,
@@ -83,6 +89,17 @@ def evaluate(options: EvaluateOptions) -> "Findings":
     _tell(found)
     log.info("report: %s", options.out / HTML)
     return found
+
+
+def _keys(options: EvaluateOptions) -> list[str]:
+    if options.before is None:
+        return []
+    import polars as pl
+
+    file = options.before / f"{options.split}.parquet"
+    if not file.is_file():
+        raise JobError(f"--before {options.before}: has no {file.name}")
+    return pl.read_parquet(file)["key"].unique().to_list()
 
 
 def _tell(found: "Findings") -> None:

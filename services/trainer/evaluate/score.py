@@ -1,6 +1,6 @@
 """One model over one split: what it finds in the whole catalogue, and how it scores the judged pairs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -34,7 +34,9 @@ class Split:
 class Data:
     """The parts of a prepared set that an evaluation looks at."""
 
-    def __init__(self, prepared: PreparedSet, split: str, most_items: int = 0) -> None:
+    def __init__(self, prepared: PreparedSet, split: str, most_items: int = 0, before: Collection[str] = ()) -> None:
+        """`before`: query keys of an earlier set, for slices by age."""
+        self.before = before
         self.grades: Grades = prepared.report.grades
         self.split = _read(prepared, split)
         # A threshold is chosen on other queries than it is judged on, where there are any.
@@ -62,6 +64,8 @@ class Scored:
     """Everything that is measured of one model."""
 
     name: str
+    version: str
+    """Of a bundle; empty for a model folder."""
     measures: dict[str, dict[str, float]]
     """By measure and query key."""
     classification: Classification
@@ -78,6 +82,7 @@ def score(encoder: Encoder, data: Data) -> Scored:
     threshold = best_threshold(*_labels(data.tuning.qrels, tuning, data.grades))
     return Scored(
         name=encoder.name,
+        version=encoder.version,
         measures={
             **per_query(data.split.qrels, run, data.grades),
             JUDGED_NDCG_10: judged_ndcg(data.split.qrels, pairs, data.grades),

@@ -1,7 +1,7 @@
 """Kinds of queries that a mean hides: short and long, one category or another, popular items or rare ones."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 _WORDS = ((1, "1 word"), (2, "2 words"), (3, "3 words"), (4, "4 words"))
 _MORE_WORDS = "5 words or more"
@@ -17,16 +17,19 @@ def slices(
     relevant: Mapping[str, list[str]],
     categories: Mapping[str, str],
     popularity: Mapping[str, int],
+    before: Collection[str] = (),
 ) -> dict[str, dict[str, list[str]]]:
-    """Query keys by slice, by what the slices are of ("length", "category", "popularity").
+    """Query keys by slice, by what the slices are of ("length", "category", "popularity", "age").
 
     `queries`: text by key. `relevant`: relevant items by key. `categories`: by item, "" where there is none.
-    `popularity`: training judgements by item. A way of slicing that leaves a single slice is left out.
+    `popularity`: training judgements by item. `before`: keys of an earlier set, which is what "age" is about. A way of
+    slicing that leaves a single slice is left out.
     """
     found = {
         "length": _by_length(queries),
         "category": _by_category(relevant, categories),
         "popularity": _by_popularity(relevant, popularity),
+        "age": _by_age(queries, before),
     }
     kept = {
         kind: {name: keys for name, keys in groups.items() if len(keys) >= _LEAST_QUERIES}
@@ -42,6 +45,11 @@ def _by_length(queries: Mapping[str, str]) -> dict[str, list[str]]:
     for key, text in queries.items():
         groups[names.get(len(text.split()), _MORE_WORDS)].append(key)
     return groups
+
+
+def _by_age(queries: Mapping[str, str], before: Collection[str]) -> dict[str, list[str]]:
+    known = set(before)
+    return {"old": [key for key in queries if key in known], "new": [key for key in queries if key not in known]}
 
 
 def _by_category(relevant: Mapping[str, list[str]], categories: Mapping[str, str]) -> dict[str, list[str]]:

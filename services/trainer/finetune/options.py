@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+
+from services.trainer.run_options import RunOptions
 
 
 class Negatives(StrEnum):
@@ -27,32 +28,13 @@ class GradedLoss(StrEnum):
     """Li and Li, "AnglE-optimized Text Embeddings" (2023)."""
 
 
-class MixedPrecision(StrEnum):
-    """How a GPU calculates; weights stay fp32."""
-
-    NONE = "none"
-    BF16 = "bf16"
-    FP16 = "fp16"
-
-
 @dataclass(frozen=True)
-class FinetuneOptions:
-    """Everything a run depends on, besides the prepared set and the base model."""
+class FinetuneOptions(RunOptions):
+    """Everything a run depends on, besides the prepared set and the base model. `batch`: rows; the other rows of a
+    batch are a row's negatives, so more is better as far as time allows."""
 
-    data: Path
-    out: Path
-    base: str = "minilm"
-    epochs: float = 1.0
-    max_steps: int = -1
-    """Optimiser steps; −1: as many as `epochs` say."""
-    batch: int = 64
-    """Rows; the other rows of a batch are a row's negatives, so more is better as far as time allows."""
     mini_batch: int = 0
     """Rows held in memory at a time (gradient caching); 0: the whole batch."""
-    learning_rate: float = 3e-5
-    warmup: float = 0.1
-    """Share of all steps."""
-    weight_decay: float = 0.01
     scale: float = 20.0
     """Cosines are multiplied by this before the softmax; 1 / temperature."""
     positive_grade: float | None = None
@@ -68,16 +50,6 @@ class FinetuneOptions:
     """Matryoshka: leading components that must work as vectors of their own; empty: only all of them."""
     lora_rank: int = 0
     """0 trains every weight."""
-    mixed_precision: MixedPrecision = MixedPrecision.NONE
     max_item_tokens: int = 128
-    evaluations: int = 4
-    """Validations a run, evenly spread; the best one's weights are kept."""
-    patience: int = 2
-    """Validations without a better NDCG@10 after which training stops."""
-    validation_queries: int = 400
     validation_items: int = 5_000
     """Distractors of validation, besides the items judged for its queries."""
-    train_queries: int = 0
-    """Use only this many queries of the training split (0: all): for curves over training size and for trials."""
-    seed: int = 0
-    resume: bool = False

@@ -1,8 +1,6 @@
 """The training run: data and losses into sentence-transformers' trainer, the best weights out."""
 
 import logging
-import shutil
-import time
 
 import torch
 from datasets import Dataset
@@ -15,13 +13,13 @@ from sentence_transformers.base.sampler import BatchSamplers
 from sentence_transformers.sentence_transformer.losses import AnglELoss, CoSENTLoss, MatryoshkaLoss
 from transformers import EarlyStoppingCallback, set_seed
 
-from services.trainer import record, runs
+from services.trainer import runs
 from services.trainer.base import BaseModel, open_base
 from services.trainer.errors import JobError
 from services.trainer.finetune import data, negatives, retrieval
 from services.trainer.finetune import model as models
 from services.trainer.finetune.loss import CachedCorrectedRankingLoss, CorrectedRankingLoss
-from services.trainer.finetune.options import FinetuneOptions, GradedLoss, MixedPrecision, Negatives
+from services.trainer.finetune.options import FinetuneOptions, GradedLoss, Negatives
 from services.trainer.finetune.validation import METRIC, RetrievalValidation
 from services.trainer.prepared import Grades, PreparedSet, open_prepared
 from services.trainer.record import TrainingRecord
@@ -35,9 +33,7 @@ def finetune(options: FinetuneOptions) -> TrainingRecord:
     Raises `JobError` when data, base or options do not fit together.
     """
     prepared, base = open_prepared(options.data), open_base(options.base)
-    if options.mixed_precision is not MixedPrecision.NONE and not torch.cuda.is_available():
-        raise JobError(f"--mixed-precision {options.mixed_precision} needs a CUDA GPU; leave it out on a CPU")
-    runs.claim(options.out, options, prepared.content_hash, resume=options.resume)
+    runs.claim(options, prepared.content_hash)
     set_seed(options.seed)
     texts = data.Texts(base.item_template, base.prompts)
     max_tokens = min(options.max_item_tokens, base.max_tokens)
@@ -52,27 +48,7 @@ def finetune(options: FinetuneOptions) -> TrainingRecord:
         *(f"{len(datasets['ranking']):,}", f"{options.validation_queries:,}", 100 * models.trainable_share(model)),
     )
     trainer = _trainer(options, model, datasets, validation)
-    # Before training: by its end somebody may have edited the code.
-    revision, started = record.code_revision(), time.monotonic()
-    trainer.train(resume_from_checkpoint=options.resume or None)
-    seconds = time.monotonic() - started
-    written = TrainingRecord(
-        base_model=base.grew_from,
-        item_template=base.item_template,
-        prompts=base.prompts,
-        max_item_tokens=max_tokens,
-        training_data=prepared.content_hash,
-        data_sources={name: entry.sha256 for name, entry in prepared.report.sources.items()},
-        options=runs.plain(options),
-        evaluation=runs.best(trainer.state.log_history, METRIC),
-        steps=trainer.state.global_step,
-        seconds=round(seconds, 1),
-        seed=options.seed,
-        command=record.command_line(),
-        code_revision=revision,
-        versions=record.package_versions(),
-        machine=runs.machine(),
-    )
+    written = runs.train(trainer, options, prepared, base, max_tokens=max_tokens, metric=METRIC)
     if trainer.is_world_process_zero():
         _write(options, model, written)
     return written
@@ -141,26 +117,10 @@ def _losses(options: FinetuneOptions, model: SentenceTransformer) -> dict[str, t
 def _trainer(
     options: FinetuneOptions, model: SentenceTransformer, datasets: dict[str, Dataset], validation: RetrievalValidation
 ) -> SentenceTransformerTrainer:
-    steps = float(options.max_steps)
-    if steps < 0:
-        steps = sum(-(-len(each) // options.batch) for each in datasets.values()) * options.epochs
     arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(options.out / runs.CHECKPOINTS),
-        num_train_epochs=options.epochs,
-        max_steps=options.max_steps,
-        per_device_train_batch_size=options.batch,
-        learning_rate=options.learning_rate,
-        warmup_steps=options.warmup,
-        weight_decay=options.weight_decay,
-        bf16=options.mixed_precision is MixedPrecision.BF16,
-        fp16=options.mixed_precision is MixedPrecision.FP16,
         # A text twice in a batch would be its own negative.
         batch_sampler=BatchSamplers.NO_DUPLICATES,
-        eval_on_start=not options.resume,
-        metric_for_best_model=f"eval_{METRIC}",
-        dataloader_pin_memory=torch.cuda.is_available(),
-        seed=options.seed,
-        **runs.schedule(steps, options.evaluations),
+        **runs.arguments(options, sum(map(len, datasets.values())), METRIC),
     )
     single = len(datasets) == 1
     losses = _losses(options, model)
@@ -178,8 +138,7 @@ def _write(options: FinetuneOptions, model: SentenceTransformer, written: Traini
     if options.lora_rank:
         models.merge_lora(model)
     models.save(model, options.out)
-    (options.out / record.FILE).write_text(written.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(options.out / runs.CHECKPOINTS, ignore_errors=True)
+    runs.finish(options, written)
     log.info(
         "%s: %d steps in %.0f s, validation NDCG@10 %.4f (base %.4f)",
         *(options.out, written.steps, written.seconds, written.evaluation[METRIC]),

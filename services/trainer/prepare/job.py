@@ -109,7 +109,7 @@ def prepare(options: PrepareOptions) -> PreparedSet:
         catalogue=catalogue,
         read=read,
         dropped=dropped,
-        splits={name: _counts(rows, options.grades) for name, rows in splits.items()},
+        splits={name: split_counts(rows, options.grades) for name, rows in splits.items()},
         files={name: hash_file(options.out / name) for name in written},
         seed=options.seed,
         command=command_line(),
@@ -164,7 +164,8 @@ def _tell(read: int, dropped: Mapping[str, int]) -> None:
             log.info("  %9s %s", f"{rows:,}", REASONS.get(reason, "the query stands in a later split too"))
 
 
-def _counts(rows: "pl.DataFrame", grades: Grades) -> SplitCounts:
+def split_counts(rows: "pl.DataFrame", grades: Grades) -> SplitCounts:
+    """How much a split holds."""
     return SplitCounts(
         judgements=rows.height,
         queries=rows["key"].n_unique(),

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
-from services.trainer.finetune.options import MixedPrecision
+from services.trainer.run_options import RunOptions
 
 
 class RankLoss(StrEnum):
@@ -21,12 +20,14 @@ class RankLoss(StrEnum):
 
 
 @dataclass(frozen=True)
-class RerankOptions:
-    """Everything a run depends on, besides the prepared set, the base and the teacher."""
+class RerankOptions(RunOptions):
+    """Everything a run depends on, besides the prepared set, the base and the teacher. `batch`: pairs (pointwise,
+    distill) or queries (pairwise, listwise)."""
 
-    data: Path
-    out: Path
-    base: str = "minilm"
+    batch: int = 32
+    learning_rate: float = 5e-5
+    evaluations: int = 3
+    validation_queries: int = 200
     loss: RankLoss = RankLoss.POINTWISE
     teacher: str = ""
     """Folder of a cross-encoder that this trainer made; with `RankLoss.DISTILL`."""
@@ -36,23 +37,5 @@ class RerankOptions:
     """Bi-encoder whose best unjudged items are negatives; empty: random items of the catalogue."""
     negatives: int = 4
     """Unjudged items a query. Without any the model never sees what it will mostly be shown: items nobody asked for."""
-    epochs: float = 1.0
-    max_steps: int = -1
-    """Optimiser steps; −1: as many as `epochs` say."""
-    batch: int = 32
-    """Pairs (pointwise, distill) or queries (pairwise, listwise) a step."""
-    learning_rate: float = 5e-5
-    warmup: float = 0.1
-    """Share of all steps."""
-    weight_decay: float = 0.01
-    mixed_precision: MixedPrecision = MixedPrecision.NONE
     max_pair_tokens: int = 96
     """Query and item together, in training and in service."""
-    evaluations: int = 3
-    patience: int = 2
-    """Validations without a better NDCG@10 after which training stops."""
-    validation_queries: int = 200
-    train_queries: int = 0
-    """Use only this many queries of the training split; 0: all."""
-    seed: int = 0
-    resume: bool = False

@@ -13,7 +13,7 @@ from services.user_events.database import Database
 from services.user_events.settings import DatabaseSettings, UserEventsSettings
 from services.user_events.store import Store
 from tests.integration.user_events.client import Client
-from tests.support.postgres import PostgresServer, bin_folder
+from tests.support.postgres import PostgresServer, running_server
 
 HOMES = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 
@@ -32,14 +32,8 @@ def migrate(uri: str) -> None:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """A server that all tests share."""
-    if bin_folder() is None:
-        pytest.skip("no PostgreSQL on this machine: apt-get install postgresql")
-    server = PostgresServer()
-    try:
-        server.start()
+    with running_server() as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture(scope="module", params=HOMES)

@@ -12,7 +12,7 @@ from aisle.events.v1 import user_events_pb2 as pb
 from tests.integration.user_events.client import SEARCH, event, fresh
 from tests.integration.user_events.conftest import migrate
 from tests.integration.user_events.process import EventsProcess, Shop
-from tests.support.postgres import PostgresServer, bin_folder
+from tests.support.postgres import PostgresServer, running_server
 from tests.support.service_process import serving
 
 pytestmark = pytest.mark.timeout(300)
@@ -61,14 +61,8 @@ def test_the_service_is_killed(uri: str, tmp_path: Path) -> None:
 @pytest.fixture
 def own_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server to be hard on."""
-    if bin_folder() is None:
-        pytest.skip("no PostgreSQL on this machine: apt-get install postgresql")
-    server = PostgresServer()
-    try:
-        server.start()
+    with running_server() as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.mark.postgres

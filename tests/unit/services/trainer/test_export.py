@@ -269,4 +269,4 @@ def test_the_command_line(tiny_base: Path, tmp_path: Path, capsys: pytest.Captur
         with pytest.raises(SystemExit) as exit_:
             command.main([job, "--help"])
         assert exit_.value.code == 0
-        assert "--out" in capsys.readouterr().out
+        assert {"--out", "--registry"} & set(capsys.readouterr().out.split())

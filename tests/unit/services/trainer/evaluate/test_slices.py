@@ -27,6 +27,11 @@ def test_head_is_half_of_what_was_judged() -> None:
     assert found == {"head": keys("a"), "tail": keys("b"), "not in training": keys("c")}
 
 
+def test_queries_of_an_earlier_set_are_told_from_new_ones() -> None:
+    queries = dict.fromkeys(keys("a"), "desk") | dict.fromkeys(keys("b"), "lamp")
+    assert slices(queries, {}, {}, {}, before=[*keys("b"), "gone"])["age"] == {"old": keys("b"), "new": keys("a")}
+
+
 def test_small_and_single_slices_say_nothing() -> None:
     queries = dict.fromkeys(keys("a"), "desk") | {"few": "oak desk"}
     assert slices(queries, {}, {}, {}) == {}

@@ -12,11 +12,12 @@ from services.trainer.base import open_base
 from services.trainer.errors import JobError
 from services.trainer.finetune.data import Texts, read_judgements
 from services.trainer.finetune.model import load
-from services.trainer.finetune.options import FinetuneOptions, GradedLoss, MixedPrecision, Negatives
+from services.trainer.finetune.options import FinetuneOptions, GradedLoss, Negatives
 from services.trainer.finetune.train import finetune
 from services.trainer.finetune.validation import METRIC, RetrievalValidation
 from services.trainer.prepared import PreparedSet
 from services.trainer.record import read_record
+from services.trainer.run_options import MixedPrecision
 from tests.support.judged_shop import make_prepared
 
 

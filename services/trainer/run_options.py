@@ -1,0 +1,77 @@
+"""What every training run is asked to do, and its part of the command line."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+
+class MixedPrecision(StrEnum):
+    """How a GPU calculates; weights stay fp32."""
+
+    NONE = "none"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Everything a run depends on, besides the prepared set, the base model, and what it is to learn."""
+
+    data: Path
+    out: Path
+    base: str = "minilm"
+    epochs: float = 1.0
+    max_steps: int = -1
+    """Optimiser steps; −1: as many as `epochs` say."""
+    batch: int = 64
+    learning_rate: float = 3e-5
+    warmup: float = 0.1
+    """Share of all steps."""
+    weight_decay: float = 0.01
+    mixed_precision: MixedPrecision = MixedPrecision.NONE
+    evaluations: int = 4
+    """Validations a run, evenly spread; the best one's weights are kept."""
+    patience: int = 2
+    """Validations without a better NDCG@10 after which training stops."""
+    validation_queries: int = 400
+    train_queries: int = 0
+    """Use only this many queries of the training split (0: all): for curves over training size and for trials."""
+    seed: int = 0
+    resume: bool = False
+
+
+_NUMBERS = {
+    "epochs": "passes over the rows",
+    "max_steps": "optimiser steps; -1: as --epochs says",
+    "learning_rate": "peak",
+    "evaluations": "validations a run",
+    "patience": "validations without a better NDCG@10 before stopping",
+    "validation_queries": "of the valid split",
+    "train_queries": "use this many queries only; 0: all",
+    "seed": "same seed and data, same metrics within noise",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser, defaults: RunOptions, numbers: Mapping[str, str]) -> None:
+    """The command line of a run. `numbers`: fields of the job's own, or of another meaning, with what they are."""
+    parser.add_argument("--data", required=True, type=Path, help="a prepared set (see the job prepare)")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the model, logs and checkpoints")
+    parser.add_argument("--base", default=defaults.base, help="model folder, bundle, or `minilm` (%(default)s)")
+    for name, what in {**_NUMBERS, **numbers}.items():
+        default = getattr(defaults, name)
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=type(default), default=default, help=f"{what} (default %(default)s)")
+    parser.add_argument(
+        "--mixed-precision", type=MixedPrecision, choices=list(MixedPrecision), default=defaults.mixed_precision,
+        help="on a GPU (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
+
+
+def given(kind: type[RunOptions], arguments: argparse.Namespace, leave: Sequence[str] = ()) -> dict[str, Any]:
+    """The fields of `kind` that a parsed command line gives, without those of `leave`."""
+    names = {each.name for each in fields(kind)} - set(leave)
+    return {name: value for name, value in vars(arguments).items() if name in names}

@@ -1,0 +1,90 @@
+"""A registry's candidate goes live in a mesh that is searched all the time: no search fails, none mixes versions."""
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aisle.gateway.v1 import gateway_pb2
+
+from deploy.local.spec import DEFAULT_BUNDLE, ROOT
+from shared.bundles import Channel, Registry, load_bundle
+from tests.mesh.test_commands import Terminal, port_base, searching
+from tests.support.second_bundle import shorter
+
+pytestmark = pytest.mark.timeout(300)
+
+POLL_S = "0.5"
+
+
+def trainer(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "services.trainer", *arguments], cwd=ROOT, check=True, timeout=60)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    if not (DEFAULT_BUNDLE / "bundle.json").is_file():
+        pytest.skip("there is no model bundle: run `make models`")
+    location = str(tmp_path / "registry")
+    trainer("publish", "--registry", location, "--bundle", str(DEFAULT_BUNDLE))
+    trainer("promote", "--registry", location)
+    trainer("publish", "--registry", location, "--bundle", str(shorter(DEFAULT_BUNDLE, tmp_path / "model")))
+    return Registry(location)
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, registry: Registry) -> Iterator[Terminal]:
+    (tmp_path / "shop.csv").write_text(
+        "sku,name\n" + "".join(f"{n},{n} blue lamps\n" for n in range(40)) + "x,Red tile\n"
+    )
+    follow = {
+        f"AISLE_{service}_{name}": value
+        for service in ("QUERY_ENCODER", "ITEM_ENCODER")
+        for name, value in (("BUNDLE", f"registry:{registry.location}#live"), ("BUNDLE_POLL_S", POLL_S))
+    }
+    opened = Terminal(tmp_path, port_base(), follow)
+    yield opened
+    opened.run("down")
+
+
+def test_a_candidate_goes_live_without_a_failed_or_mixed_search(
+    terminal: Terminal, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = (load_bundle(f"registry:{registry.location}#{channel}").version for channel in reversed(Channel))
+    assert old != new
+    assert "no mesh is up" in terminal.run("promote", "--registry", registry.location, code=1)
+    terminal.run("up", *terminal.catalogue, *terminal.ports)
+    terminal.run("ingest", *terminal.catalogue)
+    before = terminal.pids()
+
+    with searching(f"127.0.0.1:{terminal.port_base}", callers=3) as answers:
+        refused = terminal.run("promote", "--registry", registry.location, code=1)
+        assert "slices cannot be guarded" in refused
+        assert registry.channel(Channel.LIVE).version == old
+        said = terminal.run("promote", "--registry", registry.location, "--override", "a test")
+        time.sleep(2)
+    assert f"switched to {new}: query_encoder, item_encoder" in said
+    assert terminal.pids() == before, "nothing had to start again"
+
+    assert [answer for answer in answers if not isinstance(answer, gateway_pb2.SearchResponse)] == []
+    seen = Counter(map(told, answers))
+    with capsys.disabled():
+        sys.stdout.write(f"\n{len(answers)} searches while a candidate went live, 0 failed: {dict(seen)}\n")
+    assert set(seen) == {(old, old, ""), (old, old, "PREVIOUS_GENERATION"), (new, new, "")}
+    assert {answer.results[0].item.id for answer in answers} == {"x"}
+    # What is searched by the new model is also written by it.
+    assert "41 rows are in the index" in terminal.run("ingest", *terminal.catalogue, "--restart")
+    assert registry.channel(Channel.LIVE).changes[-1].override == "a test"
+    # Done again, nothing is left to do.
+    assert f"switched to {new}" in terminal.run("promote", "--registry", registry.location)
+
+
+def told(answer: Any) -> tuple[str, str, str]:
+    """The versions that an answer names, and what it had to do without."""
+    reasons = [gateway_pb2.DegradedReason.Name(each.reason) for each in answer.info.degraded]
+    versions = answer.info.model_versions
+    return versions.query_encoder, versions.index, ",".join(each.removeprefix("DEGRADED_REASON_") for each in reasons)
