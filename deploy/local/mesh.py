@@ -103,6 +103,10 @@ class Mesh:
         """Whether the process of one service is there, serving or not."""
         return name in self._running and self._running[name].process.runs()
 
+    def pid(self, name: str) -> int | None:
+        """The process of one service; `None` where it has none."""
+        return self._running[name].process.pid if self.runs(name) else None
+
     def address(self, name: str) -> str:
         """Where one service answers gRPC."""
         return self.spec.service(name).address

@@ -30,12 +30,14 @@ _EXEMPT = ("/grpc.health.", "/grpc.reflection.")
 
 _QUIET = {
     grpc.StatusCode.OK,
+    # There are as many of them as there is too much load: to write each down would take from those that are served.
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.CANCELLED,
 }
-"""The caller's affair: logged at debug."""
+"""The caller's affair, but for the overloaded, who are counted: logged at debug."""
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
