@@ -34,7 +34,7 @@ async def build(settings: GatewaySettings, stack: AsyncExitStack) -> Sequence[Se
     """Both services. Connects lazily: a dependency that is down shows in health, not here."""
 
     def connect(name: str, file: FileDescriptor, service: str, target: str) -> Dependency:
-        dependency = Dependency(name, _full_name(file, service), target)
+        dependency = Dependency(name, _full_name(file, service), target, settings.mtls())
         stack.push_async_callback(dependency.close)
         return dependency
 

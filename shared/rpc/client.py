@@ -3,16 +3,19 @@
 import json
 import time
 from collections.abc import Awaitable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from shared.errors import UnavailableError
 from shared.rpc import call_metrics, labels
+from shared.rpc.channel import RenewedChannel
 from shared.rpc.context import REQUEST_ID_KEY, request_id
 from shared.rpc.status import from_rpc_error
+from shared.rpc.tls import expect_server
 from shared.telemetry import tracing
+from shared.tls import TlsFiles
 
 _MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """1,000 candidates of the largest item that can be stored."""
@@ -74,14 +77,15 @@ class Dependency:
     """One downstream service: its channel, its health, and its errors as the domain's.
 
     `name` stands in messages ("reranker"), `service` is the full gRPC name that its health answers for,
-    `target` any gRPC target (`host:port`, `dns:///name:port`, `unix:path`).
+    `target` any gRPC target (`host:port`, `dns:///name:port`, `unix:path`). With `tls` this process shows its
+    certificate, and whoever answers must have one for `name`. Raises `OSError` when a file of it cannot be read.
     """
 
-    def __init__(self, name: str, service: str, target: str) -> None:
+    def __init__(self, name: str, service: str, target: str, tls: TlsFiles | None = None) -> None:
         self.name = name
         self.service = service
         self._target = target
-        self.channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
+        self.channel = _open(name, target, tls)
         self._health = health_pb2_grpc.HealthStub(self.channel)
         call_metrics.CLIENT.initialise(service)
 
@@ -127,6 +131,13 @@ class Dependency:
     async def close(self) -> None:
         """Ends the channel and what runs on it."""
         await self.channel.close()
+
+
+def _open(name: str, target: str, tls: TlsFiles | None) -> grpc.aio.Channel:
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=_OPTIONS)
+    # All of a channel that stubs ask for, and no more.
+    return cast("grpc.aio.Channel", RenewedChannel(target, tls, [*_OPTIONS, expect_server(name)]))
 
 
 def _labels(method: object) -> tuple[str, str, str]:
