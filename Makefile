@@ -60,14 +60,14 @@ install: $(VENV)/.dev build/.stubs ## Make .venv with everything development nee
 # --- the mesh ------------------------------------------------------------------------------------------------------
 
 READY := $(VENV)/.run build/.stubs $(DEFAULT_MODEL)/bundle.json
-export CATALOG MAPPING QUERY KEEP PORT_BASE MODEL RESTART
+export CATALOG MAPPING QUERY KEEP PORT_BASE MODEL RESTART REPLICAS
 
 .PHONY: demo
 demo: $(READY) ## See it work: CATALOG=path MAPPING=id=sku,… QUERY="…" KEEP=1
 	@$(LOCAL) demo
 
 .PHONY: up
-up: $(READY) ## Start the mesh in the background: PORT_BASE=50050
+up: $(READY) ## Start the mesh in the background: PORT_BASE=50050 REPLICAS=query_encoder=3,reranker=2
 	@$(LOCAL) up
 
 .PHONY: down

@@ -51,6 +51,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     _catalogue_arguments(up, "whose index to serve; the bundled one by default. Nothing is loaded")
     _port_argument(up)
+    up.add_argument(
+        "--replicas",
+        default=_env("REPLICAS") or "",
+        metavar="SERVICE=COUNT,…",
+        help="several processes of a service, which the gateway balances over: query_encoder=3,reranker=2 "
+        "(env REPLICAS)",
+    )
     up.set_defaults(run=commands.up)
 
     down = subparsers.add_parser("down", help="stop it", description="Stops the mesh that `up` or `demo` left.")

@@ -1,15 +1,17 @@
 """The commands of `python -m deploy.local`, each returning its exit status."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.local import catalogue, client, state, view
+from deploy.local import catalogue, client, scrape, state, view
 from deploy.local import demo as demonstration
 from deploy.local import reindex as reindexing
 from deploy.local.errors import LocalError
 from deploy.local.loading import Destination, load
 from deploy.local.mesh import Mesh, stop_all
-from deploy.local.spec import MeshSpec
+from deploy.local.spec import MeshSpec, parse_replicas
+from deploy.local.state import State
 
 
 def demo(options: argparse.Namespace) -> int:
@@ -30,8 +32,9 @@ def up(options: argparse.Namespace) -> int:
         if known is None:
             spec = catalogue.spec_for(
                 catalogue.choose(options.catalog, options.mapping), options.folder, options.port_base
-            )
+            ).scaled(parse_replicas(options.replicas))
         else:
+            _check_replicas(known, parse_replicas(options.replicas))
             index = Path(known.index)
             spec = MeshSpec.default(index=index, folder=options.folder, bundle=catalogue.bundle_of(index))
             spec = spec.at_ports(known.ports())
@@ -47,6 +50,16 @@ def up(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check_replicas(known: State, wanted: Mapping[str, int]) -> None:
+    """The gateway is told at its start whom it balances over."""
+    have = known.replicas()
+    other = [f"{name}={have.get(name, 1)}" for name, count in wanted.items() if have.get(name, 1) != count]
+    if other:
+        raise LocalError(
+            f"the mesh is up with {', '.join(other)}; `make down` first, then start it with other REPLICAS"
+        )
+
+
 def down(options: argparse.Namespace) -> int:
     """Stops the mesh."""
     with state.locked(options.folder):
@@ -57,6 +70,7 @@ def down(options: argparse.Namespace) -> int:
             stop_all(known.services, report=view.console.print)
             view.console.print(f"stopped: {', '.join(service.name for service in known.services)}")
         state.forget(options.folder)
+        scrape.write(options.folder, [])
     return 0
 
 

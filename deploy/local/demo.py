@@ -165,7 +165,7 @@ def _farewell(mesh: Mesh) -> None:
     gateway = mesh.address("gateway")
     say("the mesh stays up:")
     for service in mesh.spec.services:
-        say(f"  {service.name:<17} {service.address:<17} {service.metrics_url}", soft_wrap=True)
+        say(f"  {service.name:<18} {service.address:<17} {service.metrics_url}", soft_wrap=True)
     buf = f"{sys.prefix}/bin/buf"
     say("search it from a shell:", style="bold")
     say(

@@ -15,7 +15,7 @@ from signal import SIGCONT, SIGKILL, SIGTERM, Signals
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from deploy.local import client, interrupt, process, state
+from deploy.local import client, interrupt, process, scrape, state
 from deploy.local.errors import LocalError, PortInUseError, ServiceFailedError
 from deploy.local.process import ProcessId
 from deploy.local.spec import ROOT, MeshSpec, ServiceSpec, is_free
@@ -116,7 +116,7 @@ class Mesh:
         return _tail(self.spec.log(self.spec.service(name)), lines)
 
     def _spawn(self, service: ServiceSpec) -> None:
-        command = [sys.executable, "-m", f"services.{service.name}"]
+        command = [sys.executable, "-m", f"services.{service.kind.name}"]
         environment = self.spec.environment(service)
         # A process that was started and not noted yet would be stopped by nobody.
         with interrupt.deferred():
@@ -137,7 +137,7 @@ class Mesh:
                     raise self._failed(name, f"ended while starting ({self._exit_text(name)})")
                 if client.health(service.address, service.kind.health) == "SERVING":
                     waiting.remove(name)
-                    self._report(f"{name:<17} serving on {service.address} after {time.monotonic() - started:.1f} s")
+                    self._report(f"{name:<18} serving on {service.address} after {time.monotonic() - started:.1f} s")
             if waiting and time.monotonic() - started > timeout_s:
                 raise self._failed(waiting[0], f"does not serve after {timeout_s:.0f} s")
             time.sleep(_POLL_S if waiting else 0)
@@ -165,6 +165,7 @@ class Mesh:
     def _save(self) -> None:
         if not self._shared:
             return
+        scrape.write(self.spec.folder, self._running.values())
         if self._running:
             state.save(self.spec.folder, State(str(self.spec.index), list(self._running.values())))
         else:
@@ -197,8 +198,8 @@ def _stop_order(services: Sequence[Running]) -> Iterator[list[Running]]:
     remaining = list(services)
     while remaining:
         called = {used for service in remaining for used in service.kind.uses}
-        yield [s for s in remaining if s.name not in called]
-        remaining = [s for s in remaining if s.name in called]
+        yield [s for s in remaining if s.kind.name not in called]
+        remaining = [s for s in remaining if s.kind.name in called]
 
 
 def _check_bundle(spec: MeshSpec) -> None:

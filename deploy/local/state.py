@@ -10,7 +10,7 @@ from pathlib import Path
 from deploy.local import files
 from deploy.local.errors import LocalError
 from deploy.local.process import ProcessId
-from deploy.local.spec import KINDS, Kind, MeshSpec, ServiceSpec
+from deploy.local.spec import KINDS, Kind, MeshSpec, ServiceSpec, kind_name, replicas_of
 
 _FORMAT = 1
 
@@ -35,7 +35,7 @@ class Running:
     @property
     def kind(self) -> Kind:
         """What it is."""
-        return next(kind for kind in KINDS if kind.name == self.name)
+        return next(kind for kind in KINDS if kind.name == kind_name(self.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,15 @@ class State:
         return [service for service in self.services if service.process.runs()]
 
     def ports(self) -> dict[str, tuple[int, int]]:
-        """Where each service was started: gRPC and metrics, by service name."""
+        """Where each process was started: gRPC and metrics, by its name."""
         return {service.name: (service.port, service.metrics_port) for service in self.services}
 
+    def replicas(self) -> dict[str, int]:
+        """How many processes each service was started with."""
+        return replicas_of(service.name for service in self.services)
+
     def service(self, name: str) -> Running:
-        """The service called `name`. Raises `LocalError` when it does not run."""
+        """The process called `name`. Raises `LocalError` when it does not run."""
         found = next((s for s in self.alive() if s.name == name), None)
         if found is None:
             raise LocalError(f"{name} does not run; `make status` says what does, `make up` starts what is missing")

@@ -37,6 +37,13 @@ class GatewaySettings(BehaviourSettings):
     vector_retrieval_target: str = Field("127.0.0.1:50054", description="gRPC target of vector_retrieval.")
     reranker_target: str = Field("127.0.0.1:50055", description="gRPC target of reranker.")
 
+    client_balancing: bool = Field(
+        True,
+        description="Whether the gateway itself spreads calls over the replicas of a target, watches the health of "
+        "each, leaves out those that fail, and retries. Off where a proxy in between does (Envoy, a service mesh): "
+        "twice would multiply retries. See docs/balancing.md.",
+    )
+
     candidate_count: int = Field(
         100,
         ge=1,

@@ -47,12 +47,13 @@ class ServedService:
     """One gRPC service of a process.
 
     `name` is its full name (`aisle.gateway.v1.Gateway`), `register` adds its servicer to a server, `check` is what
-    its health says.
+    its health says. With `shared_fate` that check looks at what all replicas depend on alike.
     """
 
     name: str
     register: Callable[[grpc.aio.Server], None]
     check: Check
+    shared_fate: bool = False
 
 
 Build = Callable[[Settings, contextlib.AsyncExitStack], Awaitable[Sequence[ServedService]]]
@@ -97,7 +98,9 @@ async def serve(settings: Settings, build: Build[Settings]) -> None:
             await asyncio.wait({loading})
             return
         services = loading.result()
-        monitor = HealthMonitor({s.name: s.check for s in services}, settings.health_interval_s)
+        monitor = HealthMonitor(
+            {s.name: s.check for s in services}, settings.health_interval_s, shared_fate=services[0].shared_fate
+        )
         server = _server(settings, services, monitor)
         await monitor.open()
         await _serve_health(settings, monitor, stack)
