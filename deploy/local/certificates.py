@@ -16,7 +16,8 @@ from deploy.local.errors import LocalError
 from shared.tls import TlsFiles
 
 TRUST_DOMAIN = "spiffe://aisle.local"
-_DAYS = 30
+_DAYS = {"ca": 3650}
+_SERVICE_DAYS = 30
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 
 
@@ -74,7 +75,7 @@ class Authority:
         with TemporaryDirectory(dir=self.folder) as made:
             key, certificate = Path(made, "key"), Path(made, "crt")
             added = [part for extension in extensions for part in ("-addext", extension)]
-            out = ("-keyout", str(key), "-out", str(certificate), "-days", str(_DAYS))
+            out = ("-keyout", str(key), "-out", str(certificate), "-days", str(_DAYS.get(name, _SERVICE_DAYS)))
             command = ["openssl", "req", "-x509", *_KEY, "-subj", subject, *added, *signed, *out]
             try:
                 done = subprocess.run(command, capture_output=True, text=True, check=False)

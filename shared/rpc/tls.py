@@ -51,8 +51,13 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     def fetch() -> grpc.ServerCertificateConfiguration | None:
         return _configuration(renewed.pem) if renewed.renew() else None
 
-    # A pair that does not match, as while two files are replaced one after the other, gRPC passes over.
-    return grpc.dynamic_ssl_server_credentials(_configuration(renewed.pem), fetch, require_client_authentication=True)
+    # A pair that does not match, as while two files are replaced one after the other, gRPC passes over. `None` means
+    # that nothing is new, which its types do not know.
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(renewed.pem),
+        fetch,  # type: ignore[arg-type]
+        require_client_authentication=True,
+    )
 
 
 def channel_credentials(pem: Pem) -> grpc.ChannelCredentials:

@@ -43,7 +43,7 @@ async def _search(
     target: str, model: SentenceTransformer, version: str, keys: Sequence[str], judgements: Judgements, texts: Texts,
     depth: int,
 ) -> dict[str, list[str]]:  # fmt: skip
-    service = Dependency("vector_retrieval", _NAME, target, TrainerSettings().mtls())
+    service = Dependency("vector_retrieval", _NAME, target, TrainerSettings().mtls())  # type: ignore[call-arg]
     stub = vector_retrieval_pb2_grpc.VectorRetrievalStub(service.channel)
     found: dict[str, list[str]] = {}
     try:

@@ -15,6 +15,7 @@ from deploy.local.certificates import Authority, spiffe_id
 from shared.errors import PermissionDeniedError, UnauthenticatedError, UnavailableError
 from shared.rpc import channel
 from shared.rpc.client import Dependency
+from shared.rpc.health import REPLICA
 from shared.rpc.interceptor import CallInterceptor
 from shared.rpc.status import to_status
 from shared.rpc.tls import Callers, server_credentials
@@ -51,7 +52,8 @@ async def tls_address(authority: Authority, scripted: Scripted) -> AsyncIterator
     server = grpc.aio.server(interceptors=[CallInterceptor(DEFAULT_TIMEOUT_S, MAX_REQUEST_BYTES, callers)])
     query_encoder_pb2_grpc.add_QueryEncoderServicer_to_server(scripted, server)
     servicer = health.aio.HealthServicer()
-    await servicer.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    for served in (SERVICE, REPLICA):
+        await servicer.set(served, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     port = server.add_secure_port("127.0.0.1:0", server_credentials(authority.files("query_encoder")))
     await server.start()
