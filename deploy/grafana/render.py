@@ -57,7 +57,7 @@ def page(boards: Sequence[Board]) -> str:
         "",
         "Made by `make docs` from `deploy/grafana/boards.py`; do not edit. `make dashboards-check` asks every query of",
         "a real Prometheus that reads a running mesh. Some panels tell services apart by the label `service`, which",
-        "the scrape gives (see `deploy/prometheus/prometheus.yml`).",
+        "the scrape gives (see `deploy/local/scrape.py`).",
     ]
     for board in boards:
         lines += ["", f"## {board.title}", "", "| panel | tells | what to do | query |", "|---|---|---|---|"]

@@ -5,9 +5,9 @@ import os
 import sys
 from pathlib import Path
 
-from deploy.local import commands, interrupt
+from deploy.local import client, commands, interrupt, state
 from deploy.local.errors import LocalError
-from deploy.local.spec import DEFAULT_FOLDER, ROOT
+from deploy.local.spec import DEFAULT_FOLDER, MESHES, ROOT
 
 
 def main() -> int:
@@ -15,7 +15,8 @@ def main() -> int:
     options = _parser().parse_args()
     interrupt.install()
     try:
-        return int(options.run(options))
+        with client.presenting(state.operator(options.folder)):
+            return int(options.run(options))
     except LocalError as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1
@@ -51,6 +52,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     _catalogue_arguments(up, "whose index to serve; the bundled one by default. Nothing is loaded")
     _port_argument(up)
+    up.add_argument(
+        "--replicas",
+        default=_env("REPLICAS") or "",
+        metavar="SERVICE=COUNT,…",
+        help="several processes of a service, which the gateway balances over: query_encoder=3,reranker=2 "
+        "(env REPLICAS)",
+    )
+    up.add_argument(
+        "--mesh",
+        default=_env("MESH"),
+        choices=MESHES,
+        help="; ".join(f"{mesh}: {means}" for mesh, means in MESHES.items()) + " (default none, env MESH)",
+    )
     up.set_defaults(run=commands.up)
 
     down = subparsers.add_parser("down", help="stop it", description="Stops the mesh that `up` or `demo` left.")

@@ -1,15 +1,17 @@
 """The commands of `python -m deploy.local`, each returning its exit status."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.local import catalogue, client, state, view
+from deploy.local import catalogue, client, scrape, state, view
 from deploy.local import demo as demonstration
 from deploy.local import reindex as reindexing
 from deploy.local.errors import LocalError
 from deploy.local.loading import Destination, load
 from deploy.local.mesh import Mesh, stop_all
-from deploy.local.spec import MeshSpec
+from deploy.local.spec import MeshSpec, parse_replicas
+from deploy.local.state import State
 
 
 def demo(options: argparse.Namespace) -> int:
@@ -30,21 +32,44 @@ def up(options: argparse.Namespace) -> int:
         if known is None:
             spec = catalogue.spec_for(
                 catalogue.choose(options.catalog, options.mapping), options.folder, options.port_base
-            )
+            ).scaled(parse_replicas(options.replicas))
+            spec = spec.meshed(options.mesh or "none")
         else:
+            _check_replicas(known, parse_replicas(options.replicas))
+            _check_mesh(known, options.mesh)
             index = Path(known.index)
-            spec = MeshSpec.default(index=index, folder=options.folder, bundle=catalogue.bundle_of(index))
-            spec = spec.at_ports(known.ports())
+            spec = known.restore(
+                MeshSpec.default(index=index, folder=options.folder, bundle=catalogue.bundle_of(index))
+            )
         mesh = Mesh(spec, report=say)
         if known is not None:
             mesh.adopt(known)
             missing = [s.name for s in known.services if not s.process.runs()]
             say(f"starting again: {', '.join(missing)}" if missing else "the mesh is up already (`make down` stops it)")
         mesh.start()
-    say(f"gateway: {mesh.address('gateway')}    logs: {spec.logs}    stop: make down", soft_wrap=True)
-    if client.facts("vector_retrieval", mesh.address("vector_retrieval")).items == 0:
+    say(f"gateway: {spec.target('gateway')}    logs: {spec.logs}    stop: make down", soft_wrap=True)
+    if (files := spec.operator) is not None:
+        say(f"who calls shows a certificate: {files.certificate}, {files.key}; CA {files.authority}", soft_wrap=True)
+    with client.presenting(spec.operator):
+        items = client.facts("vector_retrieval", mesh.address("vector_retrieval")).items
+    if items == 0:
         say("the index is empty: `make ingest` loads the bundled catalogue, or CATALOG=path")
     return 0
+
+
+def _check_replicas(known: State, wanted: Mapping[str, int]) -> None:
+    """The gateway is told at its start whom it balances over."""
+    have = known.replicas()
+    other = [f"{name}={have.get(name, 1)}" for name, count in wanted.items() if have.get(name, 1) != count]
+    if other:
+        raise LocalError(
+            f"the mesh is up with {', '.join(other)}; `make down` first, then start it with other REPLICAS"
+        )
+
+
+def _check_mesh(known: State, wanted: str | None) -> None:
+    if wanted and wanted != known.mesh:
+        raise LocalError(f"the mesh is up with MESH={known.mesh}; `make down` first, then start it with another")
 
 
 def down(options: argparse.Namespace) -> int:
@@ -57,6 +82,7 @@ def down(options: argparse.Namespace) -> int:
             stop_all(known.services, report=view.console.print)
             view.console.print(f"stopped: {', '.join(service.name for service in known.services)}")
         state.forget(options.folder)
+        scrape.write(options.folder, [])
     return 0
 
 
@@ -82,7 +108,7 @@ def ingest(options: argparse.Namespace) -> int:
     profile = load(chosen, to, options.folder, restart=options.restart)
     index = catalogue.spec_for(chosen, options.folder).index
     if known.index == str(index):
-        spec = MeshSpec.default(index=index, folder=options.folder).at_ports(known.ports())
+        spec = known.restore(MeshSpec.default(index=index, folder=options.folder))
         demonstration.note(chosen, profile, spec)
     return 0
 

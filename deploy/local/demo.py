@@ -60,7 +60,7 @@ def _mesh(spec: MeshSpec, options: Options) -> Iterator[Mesh]:
     known = state.load(options.folder)
     if known is not None and known.index == str(spec.index):
         view.console.print("the mesh is up already, on this very catalogue: using it (`make down` stops it)")
-        mesh = Mesh(spec.at_ports(known.ports()), report=view.console.print)
+        mesh = Mesh(known.restore(spec), report=view.console.print)
         mesh.adopt(known)
         mesh.start()
         yield mesh
@@ -165,7 +165,7 @@ def _farewell(mesh: Mesh) -> None:
     gateway = mesh.address("gateway")
     say("the mesh stays up:")
     for service in mesh.spec.services:
-        say(f"  {service.name:<17} {service.address:<17} {service.metrics_url}", soft_wrap=True)
+        say(f"  {service.name:<18} {service.address:<17} {service.metrics_url}", soft_wrap=True)
     buf = f"{sys.prefix}/bin/buf"
     say("search it from a shell:", style="bold")
     say(

@@ -15,8 +15,10 @@ from signal import SIGCONT, SIGKILL, SIGTERM, Signals
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from deploy.local import client, interrupt, process, state
+from deploy.envoy import process as envoy
+from deploy.local import client, interrupt, process, scrape, state
 from deploy.local.errors import LocalError, PortInUseError, ServiceFailedError
+from deploy.local.kinds import PROXY
 from deploy.local.process import ProcessId
 from deploy.local.spec import ROOT, MeshSpec, ServiceSpec, is_free
 from deploy.local.state import Running, State
@@ -70,6 +72,8 @@ class Mesh:
         missing = [s for s in self.spec.services if not self.runs(s.name)]
         _check_bundle(self.spec)
         check_ports(missing)
+        if self.spec.identities is not None:
+            self.spec.identities.issue()
         self.spec.logs.mkdir(parents=True, exist_ok=True)
         self.spec.index.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -120,7 +124,9 @@ class Mesh:
         return _tail(self.spec.log(self.spec.service(name)), lines)
 
     def _spawn(self, service: ServiceSpec) -> None:
-        command = [sys.executable, "-m", f"services.{service.name}"]
+        command = [sys.executable, "-m", f"services.{service.kind.name}"]
+        if service.kind is PROXY:
+            command = envoy.command(self.spec)
         environment = self.spec.environment(service)
         # A process that was started and not noted yet would be stopped by nobody.
         with interrupt.deferred():
@@ -139,12 +145,16 @@ class Mesh:
                 service = self.spec.service(name)
                 if not self.runs(name):
                     raise self._failed(name, f"ended while starting ({self._exit_text(name)})")
-                if client.health(service.address, service.kind.health) == "SERVING":
+                if self._health(service) == "SERVING":
                     waiting.remove(name)
-                    self._report(f"{name:<17} serving on {service.address} after {time.monotonic() - started:.1f} s")
+                    self._report(f"{name:<18} serving on {service.address} after {time.monotonic() - started:.1f} s")
             if waiting and time.monotonic() - started > timeout_s:
                 raise self._failed(waiting[0], f"does not serve after {timeout_s:.0f} s")
             time.sleep(_POLL_S if waiting else 0)
+
+    def _health(self, service: ServiceSpec) -> str:
+        with client.presenting(self.spec.operator):
+            return client.health_of(service)
 
     def _failed(self, name: str, what: str) -> ServiceFailedError:
         log = self.spec.log(self.spec.service(name))
@@ -169,8 +179,11 @@ class Mesh:
     def _save(self) -> None:
         if not self._shared:
             return
+        scrape.write(self.spec.folder, self._running.values())
         if self._running:
-            state.save(self.spec.folder, State(str(self.spec.index), list(self._running.values())))
+            running = list(self._running.values())
+            secured = self.spec.identities is not None
+            state.save(self.spec.folder, State(str(self.spec.index), running, secured, dict(self.spec.listeners)))
         else:
             state.forget(self.spec.folder)
 
@@ -201,8 +214,8 @@ def _stop_order(services: Sequence[Running]) -> Iterator[list[Running]]:
     remaining = list(services)
     while remaining:
         called = {used for service in remaining for used in service.kind.uses}
-        yield [s for s in remaining if s.name not in called]
-        remaining = [s for s in remaining if s.name in called]
+        yield [s for s in remaining if s.kind.name not in called]
+        remaining = [s for s in remaining if s.kind.name in called]
 
 
 def _check_bundle(spec: MeshSpec) -> None:

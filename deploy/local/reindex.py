@@ -31,7 +31,7 @@ def run(bundle: Path, folder: Path) -> int:
         raise LocalError("no mesh is up: start one with `make up`")
     if not (bundle / "bundle.json").is_file():
         raise LocalError(f"there is no model bundle in {bundle}; `python -m services.trainer export` makes one")
-    spec = MeshSpec.default(index=Path(known.index), folder=folder).at_ports(known.ports())
+    spec = known.restore(MeshSpec.default(index=Path(known.index), folder=folder))
     with Mesh(_encoder(spec, bundle), report=view.console.print, shared=False) as beside:
         encoder = beside.address("item_encoder")
         if status := _job(spec, encoder):
@@ -65,7 +65,7 @@ def _job(spec: MeshSpec, encoder: str) -> int:
             child = subprocess.Popen(
                 [*command, "--retrieval", retrieval, "--encoder", encoder],
                 cwd=ROOT,
-                env=spec.environ,
+                env=spec.job_environment("REINDEX"),
                 start_new_session=True,
             )
         return child.wait()
@@ -85,11 +85,12 @@ def _stop(child: "subprocess.Popen[bytes]") -> None:
 
 
 def _outdated(spec: MeshSpec, version: str) -> list[str]:
-    """The services that want the new model: the encoders, and the re-ranker where it runs the model they had."""
+    """The processes that want the new model: the encoders, and the re-ranker where it runs the model they had."""
     # The re-ranker first: whether it follows is told by the encoders' model, should this be cut short.
-    runs = {name: client.facts(name, spec.service(name).address).version for name in ("reranker", *_ENCODERS)}
-    old = {runs[name] for name in _ENCODERS} - {version, ""}
-    return [name for name, has in runs.items() if has != version and (name in _ENCODERS or has in old)]
+    asked = [service for kind in ("reranker", *_ENCODERS) for service in spec.replicas(kind)]
+    runs = [(s.name, s.kind.name, client.facts(s.kind.name, s.address).version) for s in asked]
+    old = {has for _, kind, has in runs if kind in _ENCODERS} - {version, ""}
+    return [name for name, kind, has in runs if has != version and (kind in _ENCODERS or has in old)]
 
 
 def _with(spec: MeshSpec, bundle: Path, names: list[str]) -> MeshSpec:

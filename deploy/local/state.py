@@ -9,8 +9,10 @@ from pathlib import Path
 
 from deploy.local import files
 from deploy.local.errors import LocalError
+from deploy.local.kinds import KINDS, PROXY, Kind
 from deploy.local.process import ProcessId
-from deploy.local.spec import KINDS, Kind, MeshSpec, ServiceSpec
+from deploy.local.spec import MeshSpec, ServiceSpec, kind_name, replicas_of
+from shared.tls import TlsFiles
 
 _FORMAT = 1
 
@@ -35,7 +37,7 @@ class Running:
     @property
     def kind(self) -> Kind:
         """What it is."""
-        return next(kind for kind in KINDS if kind.name == self.name)
+        return next(kind for kind in (*KINDS, PROXY) if kind.name == kind_name(self.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +46,35 @@ class State:
 
     index: str
     services: list[Running] = field(default_factory=list)
+    secured: bool = False
+    listeners: dict[str, int] = field(default_factory=dict)
+    """The proxy's ports, by service name; empty without one."""
+
+    @property
+    def mesh(self) -> str:
+        """What stands between its services, one of `MESHES`."""
+        if self.listeners:
+            return "envoy"
+        return "mtls" if self.secured else "none"
+
+    def restore(self, spec: MeshSpec) -> MeshSpec:
+        """`spec` as this mesh was started: its ports, its replicas, and what stands between."""
+        return spec.meshed(self.mesh, self.listeners).at_ports(self.ports())
 
     def alive(self) -> list[Running]:
         """The processes that still run, in the order of starting."""
         return [service for service in self.services if service.process.runs()]
 
     def ports(self) -> dict[str, tuple[int, int]]:
-        """Where each service was started: gRPC and metrics, by service name."""
+        """Where each process was started: gRPC and metrics, by its name."""
         return {service.name: (service.port, service.metrics_port) for service in self.services}
 
+    def replicas(self) -> dict[str, int]:
+        """How many processes each service was started with."""
+        return replicas_of(service.name for service in self.services)
+
     def service(self, name: str) -> Running:
-        """The service called `name`. Raises `LocalError` when it does not run."""
+        """The process called `name`. Raises `LocalError` when it does not run."""
         found = next((s for s in self.alive() if s.name == name), None)
         if found is None:
             raise LocalError(f"{name} does not run; `make status` says what does, `make up` starts what is missing")
@@ -69,6 +89,12 @@ def running(service: ServiceSpec, spec: MeshSpec, process: ProcessId, started_at
     """The entry of `service`, started as `process`."""
     log = str(spec.log(service))
     return Running(service.name, process, service.port, service.metrics_port, log, started_at)
+
+
+def operator(folder: Path) -> TlsFiles | None:
+    """Who a command is to the mesh of `folder`; `None` where that speaks plain text, or nothing runs."""
+    known = load(folder)
+    return None if known is None else known.restore(MeshSpec.default(index=Path(known.index), folder=folder)).operator
 
 
 def path(folder: Path) -> Path:
@@ -94,7 +120,7 @@ def _read(text: str) -> State:
     if told.pop("format") != _FORMAT:
         raise ValueError("another format")
     entries = [Running(**{**entry, "process": ProcessId(**entry["process"])}) for entry in told["services"]]
-    return State(told["index"], entries)
+    return State(told["index"], entries, told.get("secured", False), told.get("listeners", {}))
 
 
 def save(folder: Path, state: State) -> None:

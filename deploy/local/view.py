@@ -182,7 +182,7 @@ def import_summary(progress: Import, path: Path) -> None:
 def status(known: State) -> bool:
     """The mesh as a table. Returns whether everything serves."""
     table = Table(box=None, pad_edge=False, expand=True)
-    table.add_column("service", width=16, no_wrap=True)
+    table.add_column("service", min_width=16, no_wrap=True)
     table.add_column("pid", width=7, justify="right")
     table.add_column("address", width=15, no_wrap=True)
     table.add_column("health", width=11, no_wrap=True)
@@ -193,7 +193,7 @@ def status(known: State) -> bool:
     for service in known.services:
         health = _health(service)
         serving = serving and health == "SERVING"
-        facts = client.facts(service.name, service.address) if service.process.runs() else client.Facts()
+        facts = client.facts(service.kind.name, service.address) if service.process.runs() else client.Facts()
         table.add_row(
             service.name,
             str(service.process.pid),
@@ -212,7 +212,7 @@ def status(known: State) -> bool:
 def _health(service: Running) -> str:
     if not service.process.runs():
         return "not running"
-    return client.health(service.address, service.kind.health)
+    return client.health_of(service)
 
 
 def _duration(seconds: float) -> str:

@@ -35,7 +35,13 @@ async def build(settings: GatewaySettings, stack: AsyncExitStack) -> Sequence[Se
     """Both services. Connects lazily: a dependency that is down shows in health, not here."""
 
     def connect(name: str, file: FileDescriptor, service: str, target: str) -> Dependency:
-        dependency = Dependency(name, _full_name(file, service), target)
+        dependency = Dependency(
+            name,
+            _full_name(file, service),
+            target,
+            settings.mtls(),
+            client_balancing=settings.client_balancing,
+        )
         stack.push_async_callback(dependency.close)
         return dependency
 
@@ -94,6 +100,7 @@ async def build(settings: GatewaySettings, stack: AsyncExitStack) -> Sequence[Se
             _full_name(gateway_pb2.DESCRIPTOR, "Gateway"),
             lambda server: gateway_pb2_grpc.add_GatewayServicer_to_server(front, server),
             _all_serve(index),
+            shared_fate=True,
         ),
         ServedService(
             _full_name(catalog_pb2.DESCRIPTOR, "Catalog"),

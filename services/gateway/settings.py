@@ -69,6 +69,12 @@ class GatewaySettings(BehaviourSettings):
         description="Seconds a request waits for its turn, and never more than a quarter of its deadline: a caller "
         "that hears soon that it is refused can ask another replica.",
     )
+    client_balancing: bool = Field(
+        True,
+        description="Whether the gateway itself spreads calls over the replicas of a target, watches the health of "
+        "each, leaves out those that fail, and retries. Off where a proxy in between does (Envoy, a service mesh): "
+        "twice would multiply retries. See docs/balancing.md.",
+    )
 
     candidate_count: int = Field(
         100,

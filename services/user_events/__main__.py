@@ -27,6 +27,7 @@ async def build(settings: UserEventsSettings, stack: contextlib.AsyncExitStack) 
             name=_NAME,
             register=lambda server: user_events_pb2_grpc.add_UserEventsServicer_to_server(servicer, server),
             check=store.check,
+            shared_fate=True,
         )
     ]
 

@@ -27,6 +27,7 @@ async def build(settings: VectorRetrievalSettings, stack: contextlib.AsyncExitSt
             name=_NAME,
             register=lambda server: vector_retrieval_pb2_grpc.add_VectorRetrievalServicer_to_server(servicer, server),
             check=store.check,
+            shared_fate=True,
         )
     ]
 

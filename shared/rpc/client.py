@@ -1,46 +1,32 @@
 """Calls to other services: one channel each, deadlines always, domain errors back."""
 
-import json
 import time
 from collections.abc import Awaitable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from shared.errors import UnavailableError
 from shared.rpc import call_metrics, labels
+from shared.rpc.balancing import service_config
+from shared.rpc.channel import RenewedChannel
 from shared.rpc.context import REQUEST_ID_KEY, request_id
 from shared.rpc.status import from_rpc_error
+from shared.rpc.tls import expect_server
 from shared.telemetry import tracing
+from shared.tls import TlsFiles
 
 _MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """1,000 candidates of the largest item that can be stored."""
 
-_SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "methodConfig": [
-        {
-            "name": [{}],
-            # UNAVAILABLE alone: the one status that says the call did not run, or may run twice unharmed.
-            "retryPolicy": {
-                "maxAttempts": 3,
-                "initialBackoff": "0.02s",
-                "maxBackoff": "0.2s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ],
-    # gRFC A6: once half the tokens are spent on failures, retries stop and cannot multiply an overload.
-    "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
-}
-
 _OPTIONS: list[tuple[str, Any]] = [
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     ("grpc.enable_retries", 1),
     ("grpc.max_receive_message_length", _MAX_RESPONSE_BYTES),
     ("grpc.max_send_message_length", _MAX_RESPONSE_BYTES),
+    # Names are resolved anew when a replica goes or says goodbye; gRPC's default of 30 s between two resolutions would
+    # miss that a rolling restart has replaced them all.
+    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
     # A dependency that comes back is found within a second.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -74,14 +60,21 @@ class Dependency:
     """One downstream service: its channel, its health, and its errors as the domain's.
 
     `name` stands in messages ("reranker"), `service` is the full gRPC name that its health answers for,
-    `target` any gRPC target (`host:port`, `dns:///name:port`, `unix:path`).
+    `target` any gRPC target (`host:port`, `dns:///name:port`, `ipv4:host:port,host:port`, `unix:path`); calls are
+    spread over all the replicas that it names, unless `client_balancing` is left to a proxy in between. With `tls` this
+    process shows its certificate, and whoever answers must have one for `name`: `OSError` when a file cannot be read.
     """
 
-    def __init__(self, name: str, service: str, target: str) -> None:
+    def __init__(
+        self, name: str, service: str, target: str, tls: TlsFiles | None = None, *, client_balancing: bool = True
+    ) -> None:
         self.name = name
         self.service = service
         self._target = target
-        self.channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
+        options = [*_OPTIONS, ("grpc.service_config", service_config(client_balancing=client_balancing))]
+        if tls is not None:
+            options.append(expect_server(name))
+        self.channel = _open(target, tls, options)
         self._health = health_pb2_grpc.HealthStub(self.channel)
         call_metrics.CLIENT.initialise(service)
 
@@ -127,6 +120,13 @@ class Dependency:
     async def close(self) -> None:
         """Ends the channel and what runs on it."""
         await self.channel.close()
+
+
+def _open(target: str, tls: TlsFiles | None, options: list[tuple[str, Any]]) -> grpc.aio.Channel:
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    # All of a channel that stubs ask for, and no more.
+    return cast("grpc.aio.Channel", RenewedChannel(target, tls, options))
 
 
 def _labels(method: object) -> tuple[str, str, str]:

@@ -20,25 +20,33 @@ LIVE = "live"
 """What a liveness probe asks for: SERVING as long as this process answers at all. A service whose dependency is away
 does not serve, and is not helped by being restarted."""
 
+REPLICA = "replica"
+"""What a client that balances over replicas watches (gRFC A17): SERVING while this one wants calls. It follows the
+primary service, except where that one's check looks at what all replicas depend on alike, as a store: without it none
+is better than another, and callers want to hear from one why they fail."""
+
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class HealthMonitor:
-    """Keeps `servicer` truthful. `checks` by full gRPC service name; `""` follows the first, `LIVE` none."""
+    """Keeps `servicer` truthful. `checks` by full gRPC service name; `""` follows the first, as does `REPLICA` unless
+    the replicas have a `shared_fate`; `LIVE` follows none."""
 
-    def __init__(self, checks: Mapping[str, Check], interval_s: float) -> None:
+    def __init__(self, checks: Mapping[str, Check], interval_s: float, *, shared_fate: bool = False) -> None:
         self.servicer = health.aio.HealthServicer()
         self._checks = checks
         self._interval_s = interval_s
+        self._follow_primary = ("",) if shared_fate else ("", REPLICA)
         self._reasons: dict[str, str | None] = {}
         self._draining = False
 
     async def open(self) -> None:
         """NOT_SERVING for everything until the first look; gRPC's servicer starts with SERVING."""
-        for service in ("", *self._checks):
+        for always in (LIVE, REPLICA):
+            await self.servicer.set(always, _SERVING)
+        for service in (*self._follow_primary, *self._checks):
             await self.servicer.set(service, _NOT_SERVING)
-        await self.servicer.set(LIVE, _SERVING)
 
     async def run(self) -> None:
         """Looks again and again until cancelled."""
@@ -55,7 +63,8 @@ class HealthMonitor:
                 return
             await self._publish(service, reason)
             if position == 0:
-                await self.servicer.set("", _SERVING if reason is None else _NOT_SERVING)
+                for name in self._follow_primary:
+                    await self.servicer.set(name, _SERVING if reason is None else _NOT_SERVING)
 
     async def drain(self) -> None:
         """NOT_SERVING for everything, for good."""

@@ -18,12 +18,15 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
 from aisle.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from google.rpc import error_details_pb2, status_pb2
 
+from shared.rpc.tls import channel_credentials
+from shared.tls import TlsFiles
 from tests.benchmarks import load, texts
 
 PATIENCE_S = 1.0
@@ -150,7 +153,7 @@ async def opened(call: Call, rate: float, seconds: float, patience_s: float, see
 
 async def run(given: argparse.Namespace) -> dict[str, Any]:
     """The load, closed where there is no `rate`; with the seconds of CPU that it took."""
-    async with grpc.aio.insecure_channel(given.target) as channel:
+    async with _channel(given.target, given.tls) as channel:
         call = CALLS[given.what](gateway_pb2_grpc.GatewayStub(channel), given.offset)
         # The first call connects.
         await call(30.0)
@@ -162,11 +165,18 @@ async def run(given: argparse.Namespace) -> dict[str, Any]:
         return {**result, "client_cpu_s": time.process_time() - used}
 
 
+def _channel(target: str, tls: list[Path] | None) -> grpc.aio.Channel:
+    if tls is None:
+        return grpc.aio.insecure_channel(target)
+    return grpc.aio.secure_channel(target, channel_credentials(TlsFiles(*tls).read()))
+
+
 class Loads:
     """Loads on one gateway that each begin where another part of the queries is."""
 
-    def __init__(self, target: str, seconds: float) -> None:
+    def __init__(self, target: str, seconds: float, tls: TlsFiles | None = None) -> None:
         self._target = target
+        self._tls = [] if tls is None else ["--tls", str(tls.certificate), str(tls.key), str(tls.authority)]
         self._seconds = seconds
         self._offsets = itertools.count(0, 977)
 
@@ -174,7 +184,7 @@ class Loads:
         """The result of one: of so many `callers`, or of a `rate` of calls a second; see the flags of the module."""
         told = {"what": what, "seconds": self._seconds, "offset": next(self._offsets) % 15_000, **options}
         flags = [part for name, value in told.items() for part in (f"--{name}", str(value))]
-        return await load.elsewhere("tests.benchmarks.gateway_load", self._target, *flags)
+        return await load.elsewhere("tests.benchmarks.gateway_load", self._target, *flags, *self._tls)
 
 
 if __name__ == "__main__":
@@ -185,5 +195,6 @@ if __name__ == "__main__":
     parser.add_argument("--rate", type=float, default=0.0, help="calls a second, whatever becomes of them; 0 = closed")
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--patience", type=float, default=PATIENCE_S, help="seconds; the deadline of every call")
+    parser.add_argument("--tls", nargs=3, type=Path, metavar=("CERTIFICATE", "KEY", "CA"), help="PEM files; mTLS")
     parser.add_argument("--offset", type=int, default=0, help="queries to skip, so that runs do not repeat them")
     sys.stdout.write(json.dumps(asyncio.run(run(parser.parse_args()))) + "\n")

@@ -195,7 +195,13 @@ async def recommendations(bench: Meshes) -> list[Measured]:
 
 async def envoy(bench: Meshes) -> list[Measured]:
     """What the mesh around the services costs."""
-    raise LookupError("there is no MESH=envoy yet")
+    plain, proxied = await bench.mesh(), await bench.mesh("envoy", between="envoy")
+    with_, without = await in_turns(proxied.peak, plain.peak, bench.rounds, f"{CALLERS} callers: with Envoy / without")
+    note = (
+        f"{statistics.median(with_):.0f} and {statistics.median(without):.0f} searches/s; every call through an Envoy, "
+        f"mTLS on each side of it, the callers' too; {_SHARED}, Envoy's as well"
+    )
+    return [Measured(ratio(with_, without), {"envoy": with_, "plain": without}, note)]
 
 
 def _pipeline(model: str, keep: bool, goal: float | None, what: str) -> Row[Meshes]:

@@ -36,7 +36,7 @@ class Running:
 
     def __init__(self, mesh: Mesh, seconds: float) -> None:
         self.mesh = mesh
-        self.loads = Loads(mesh.address("gateway"), seconds)
+        self.loads = Loads(mesh.spec.target("gateway"), seconds, mesh.spec.operator)
 
     async def peak(self) -> float:
         """Searches/s of `CALLERS` callers: as many as it can answer."""
@@ -76,8 +76,9 @@ class Meshes(Bench):
         leader = self._milvus.leader if self._milvus is not None else None
         return {**spent, "Milvus": usage.of_group(leader).cpu_s if leader is not None else 0.0}
 
-    async def mesh(self, name: str = "plain", env: Env | None = None) -> Running:
-        """The mesh called `name`, which has warm caches; started with `env` when first asked for."""
+    async def mesh(self, name: str = "plain", env: Env | None = None, between: str = "none") -> Running:
+        """The mesh called `name`, which has warm caches; started with `env`, and `between` its services what
+        `deploy.local.spec.MESHES` calls so, when first asked for."""
         if name not in self._running:
             uri, _ = await self.store()
             told = {service: dict(settings) for service, settings in (env or {}).items()}
@@ -86,7 +87,7 @@ class Meshes(Bench):
             )
             # Queries differ from one another here; a cache of them would only answer those of the rounds before.
             told.setdefault("query_encoder", {}).update(AISLE_QUERY_ENCODER_CACHE_BYTES="0")
-            mesh = await self._stack.enter_async_context(_started(self._folder / name, told))
+            mesh = await self._stack.enter_async_context(_started(self._folder / name, told, between))
             self._running[name] = Running(mesh, self.seconds)
             # Few and patient at first: what an empty cache costs is not what is measured.
             await self._running[name].loads.of(callers=4, seconds=_WARM_S, patience=30)
@@ -149,9 +150,10 @@ class Piped:
 
 
 @asynccontextmanager
-async def _started(folder: Path, env: Env) -> AsyncIterator[Mesh]:
+async def _started(folder: Path, env: Env, between: str) -> AsyncIterator[Mesh]:
     """A mesh of real processes on free ports."""
-    mesh = Mesh(MeshSpec.on_free_ports(index=folder / "unused", folder=folder, env=env), shared=False)
+    spec = MeshSpec.on_free_ports(index=folder / "unused", folder=folder, env=env, mesh=between)
+    mesh = Mesh(spec, shared=False)
     starting = asyncio.ensure_future(asyncio.to_thread(mesh.start))
     try:
         await asyncio.shield(starting)

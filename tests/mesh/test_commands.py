@@ -231,6 +231,26 @@ def test_a_service_that_died_shows_and_is_started_again(terminal: Terminal) -> N
     assert terminal.run("status").count("SERVING") == len(KINDS)
 
 
+def test_replicas_are_started_shown_and_stopped_like_the_rest(terminal: Terminal) -> None:
+    up = [*terminal.catalogue, *terminal.ports]
+    assert "share a Milvus server" in terminal.run("up", *up, "--replicas", "vector_retrieval=2", code=1)
+    terminal.run("up", *up, "--replicas", "reranker=2")
+    before = terminal.pids()
+    assert set(before) == {*(kind.name for kind in KINDS), "reranker-2"}
+    assert f"127.0.0.1:{terminal.port_base + 104} " in terminal.run("status")
+    targets = json.loads((terminal.folder / "targets.json").read_text())
+    assert [t["labels"]["service"] for t in targets].count("reranker") == 2
+    refused = terminal.run("up", "--replicas", "reranker=3", code=1)
+    assert "the mesh is up with reranker=2; `make down` first" in refused
+    os.kill(before["reranker-2"], signal.SIGKILL)
+    assert "not running" in terminal.run("status", code=1)
+    assert "starting again: reranker-2" in terminal.run("up")
+    assert terminal.run("status").count("SERVING") == len(KINDS) + 1
+    terminal.run("down")
+    assert terminal.nothing_runs()
+    assert json.loads((terminal.folder / "targets.json").read_text()) == []
+
+
 def test_a_kept_demo_tells_its_addresses_and_is_stopped_by_down(terminal: Terminal) -> None:
     said = terminal.run("demo", *terminal.catalogue, *terminal.ports, "--query", "wall tile", "--keep")
     assert f"127.0.0.1:{terminal.port_base}" in said

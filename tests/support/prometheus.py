@@ -14,6 +14,7 @@ from urllib.request import urlopen
 
 import yaml
 
+from deploy.local import scrape
 from deploy.local.spec import MeshSpec, free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -51,8 +52,7 @@ def reading(spec: MeshSpec, folder: Path) -> Iterator[Prometheus]:
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(RULES / name) for name in config["rule_files"]]
     (job,) = config["scrape_configs"]
-    for target in job["static_configs"]:
-        target["targets"] = [f"127.0.0.1:{spec.service(target['labels']['service']).metrics_port}"]
+    job["file_sd_configs"] = [{"files": [str(scrape.path(spec.folder))]}]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     url = f"http://127.0.0.1:{next(free_ports(1))}"

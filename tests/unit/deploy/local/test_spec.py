@@ -1,6 +1,7 @@
 """Ports, targets and what each service is told."""
 
 import contextlib
+import re
 import socket
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from deploy.local.errors import LocalError, PortInUseError
 from deploy.local.mesh import Mesh
-from deploy.local.spec import KINDS, MeshSpec, free_ports, is_free
+from deploy.local.spec import KINDS, MeshSpec, free_ports, is_free, parse_replicas
 
 INDEX = Path("/somewhere/milvus.db")
 
@@ -103,3 +104,60 @@ def test_a_missing_bundle_says_how_to_make_it(tmp_path: Path) -> None:
     mesh = MeshSpec.on_free_ports(index=tmp_path / "milvus.db", folder=tmp_path, bundle=tmp_path)
     with pytest.raises(LocalError, match="make models"):
         Mesh(mesh).start()
+
+
+def test_replicas_have_names_ports_and_one_target() -> None:
+    scaled = spec().scaled({"query_encoder": 3, "reranker": 2})
+    assert [(s.name, s.port, s.metrics_port) for s in scaled.replicas("query_encoder")] == [
+        ("query_encoder", 50052, 9102),
+        ("query_encoder-2", 50152, 9202),
+        ("query_encoder-3", 50252, 9302),
+    ]
+    everything = [port for pair in ports(scaled).values() for port in pair]
+    assert len(set(everything)) == 2 * (len(KINDS) + 3)
+    told = scaled.environment(scaled.service("gateway"))
+    assert told["AISLE_GATEWAY_QUERY_ENCODER_TARGET"] == "ipv4:127.0.0.1:50052,127.0.0.1:50152,127.0.0.1:50252"
+    assert told["AISLE_GATEWAY_ITEM_ENCODER_TARGET"] == "127.0.0.1:50053"
+    second = scaled.environment(scaled.service("reranker-2"))
+    assert (second["AISLE_RERANKER_PORT"], second["AISLE_RERANKER_METRICS_PORT"]) == ("50155", "9205")
+    assert scaled.log(scaled.service("reranker-2")).name == "reranker-2.log"
+    assert [s.name for s in scaled.scaled({"reranker": 1}).replicas("reranker")] == ["reranker"]
+
+
+def test_who_has_replicas_takes_its_time_to_drain() -> None:
+    scaled = spec().scaled({"reranker": 2})
+    assert "AISLE_RERANKER_DRAIN_DELAY_S" not in scaled.environment(scaled.service("reranker-2"))
+    assert scaled.environment(scaled.service("query_encoder"))["AISLE_QUERY_ENCODER_DRAIN_DELAY_S"] == "0.1"
+
+
+def test_ports_that_are_known_bring_their_replicas_back() -> None:
+    known = ports(spec(51000).scaled({"reranker": 3}))
+    # One of them is gone for the moment.
+    del known["reranker-2"]
+    assert [s.port for s in spec().at_ports(known).replicas("reranker")] == [51004, 50155, 51204]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("query_encoder", "'query_encoder'; it is a list like"),
+        ("query_encoder=two", "it is a list like"),
+        ("reranker=2,reranker=3", "each service once"),
+        ("ranker=2", "no service 'ranker'; REPLICAS knows query_encoder, "),
+        ("reranker=0", "reranker=0; from 1 to 16"),
+        ("reranker=17", "reranker=17; from 1 to 16"),
+        ("vector_retrieval=2", "share a Milvus server: AISLE_VECTOR_RETRIEVAL_URI=http://…"),
+        ("user_events=2", "share PostgreSQL: AISLE_USER_EVENTS_URI=postgresql…"),
+    ],
+)
+def test_replicas_that_cannot_be_say_what_to_do(text: str, what: str) -> None:
+    with pytest.raises(LocalError, match=re.escape(what)):
+        spec().scaled(parse_replicas(text))
+
+
+def test_what_shares_its_store_may_have_replicas() -> None:
+    shared = spec(AISLE_VECTOR_RETRIEVAL_URI="http://milvus:19530", AISLE_USER_EVENTS_URI="postgresql://u@h/db")
+    scaled = shared.scaled(parse_replicas(" vector_retrieval=2, user_events=2"))
+    second = scaled.environment(scaled.service("user_events-2"))
+    assert second["AISLE_USER_EVENTS_URI"] == "postgresql://u@h/db"
+    assert parse_replicas("") == {}

@@ -33,6 +33,12 @@ def test_it_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert state.load(tmp_path) is None
 
 
+def test_replicas_are_processes_of_one_service() -> None:
+    known = State("/data/milvus.db", [running("reranker"), running("reranker-2"), running("gateway")])
+    assert known.replicas() == {"reranker": 2, "gateway": 1}
+    assert known.service("reranker-2").kind.name == "reranker"
+
+
 def test_a_mesh_of_which_nothing_runs_is_none(tmp_path: Path) -> None:
     gone = replace(me(), born="another time")
     state.save(tmp_path, State("/data/milvus.db", [running("gateway", gone)]))

@@ -18,6 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from services.gateway.__main__ import build
 from services.gateway.settings import GatewaySettings
+from shared.rpc.health import REPLICA
 from shared.rpc.interceptor import CallInterceptor
 from shared.rpc.server import ServedService
 
@@ -174,7 +175,7 @@ async def mesh(request: pytest.FixtureRequest) -> AsyncIterator[Mesh]:
                 add(backend, server)
             health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
 
-        for name in SERVICES:
+        for name in (REPLICA, *SERVICES):
             await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
         behind, target = await _serve(register_backend, CallInterceptor(10.0, 4 << 20))
         stack.push_async_callback(behind.stop, None)

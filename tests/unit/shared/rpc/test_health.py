@@ -91,6 +91,17 @@ async def test_the_whole_process_follows_the_primary_service() -> None:
     assert await status(second_down, "a.Second") == NOT_SERVING
 
 
+@pytest.mark.parametrize(("shared_fate", "expected"), [(False, NOT_SERVING), (True, SERVING)])
+async def test_a_replica_leaves_the_rotation_for_a_fault_of_its_own(shared_fate: bool, expected: int) -> None:
+    monitor = HealthMonitor({"a.Primary": down, "a.Second": fine}, interval_s=1, shared_fate=shared_fate)
+    await monitor.open()
+    assert await status(monitor, health.REPLICA) == expected
+    await monitor.look()
+    assert await status(monitor, health.REPLICA) == expected
+    await monitor.drain()
+    assert await status(monitor, health.REPLICA) == NOT_SERVING
+
+
 async def test_it_follows_changes_by_itself() -> None:
     answers = iter([None, "stalled", None, None, None, None, None, None, None])
     seen: list[int] = []

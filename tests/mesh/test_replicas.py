@@ -1,0 +1,307 @@
+"""Several processes of a service behind one gateway, nothing between: restarted, killed, broken and hung under load."""
+
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count, islice
+from signal import SIGCONT, SIGKILL, SIGSTOP
+from typing import Any
+
+import grpc
+import pytest
+from aisle.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from prometheus_client.parser import text_string_to_metric_families
+
+from deploy.local.mesh import Mesh
+from deploy.local.spec import DEFAULT_BUNDLE, MeshSpec
+from shared.catalogue.generator import generate
+from shared.rpc.health import REPLICA
+from shared.rpc.items import item_to_proto
+from tests.mesh.conftest import TIMEOUT_S, Shop, load
+
+pytestmark = pytest.mark.timeout(180)
+
+REPLICAS = {"query_encoder": 3, "reranker": 2}
+METHODS = {"query_encoder": "EncodeQueries", "reranker": "Rerank"}
+CALLERS = 4
+PAUSE_S = 0.05
+"""Between two searches of a caller: some fifty a second at most, which leaves a small machine room to start models."""
+EJECTED_S = 6.0
+"""Two intervals of outlier detection and some time for a busy machine."""
+ITEMS = 60
+
+_ENV = {
+    # Little to re-rank, and all the time for it that a machine needs on which models start: what is late there says
+    # nothing about balancing.
+    "gateway": {
+        "AISLE_GATEWAY_RERANK_COUNT": "4",
+        "AISLE_GATEWAY_ENCODE_CAP_S": "5",
+        "AISLE_GATEWAY_RERANK_CAP_S": "5",
+    },
+    **{name: {f"AISLE_{name.upper()}_THREADS": "1"} for name in REPLICAS},
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One search as its caller saw it; `degraded` is empty for a whole answer, `failed` for any answer."""
+
+    at: float
+    seconds: float
+    failed: str = ""
+    degraded: tuple[str, ...] = ()
+
+
+class Load:
+    """Searches all the time, no two alike, so that no cache answers."""
+
+    _queries = count()
+
+    def __init__(self, shop: Shop, timeout_s: float) -> None:
+        self.answers: list[Answer] = []
+        self._shop = shop
+        self._timeout_s = timeout_s
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        with self._shop.connect("gateway") as channel:
+            stub = gateway_pb2_grpc.GatewayStub(channel)
+            while not self._ended.wait(PAUSE_S):
+                self.answers.append(self._search(stub))
+
+    def _search(self, stub: Any) -> Answer:
+        request = gateway_pb2.SearchRequest(query=f"desk lamp number {next(self._queries)}")
+        at = time.monotonic()
+        try:
+            info = stub.Search(request, timeout=self._timeout_s).info
+        except grpc.RpcError as error:
+            return Answer(at, time.monotonic() - at, failed=f"{error.code().name}: {error.details()}")
+        degraded = tuple(gateway_pb2.DegradedReason.Name(d.reason) for d in info.degraded)
+        return Answer(at, time.monotonic() - at, degraded=degraded)
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def since(self, at: float) -> list[Answer]:
+        """What was asked at `at` or later and has been answered."""
+        return [answer for answer in tuple(self.answers) if answer.at >= at]
+
+
+@contextmanager
+def under_load(shop: Shop, timeout_s: float = TIMEOUT_S) -> Iterator[Load]:
+    load = Load(shop, timeout_s)
+    threads = [threading.Thread(target=load.run) for _ in range(CALLERS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield load
+    finally:
+        load.end()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    if not (DEFAULT_BUNDLE / "bundle.json").is_file():
+        pytest.skip("there is no model bundle: run `make models`")
+    folder = tmp_path_factory.mktemp("replicas")
+    index = folder / "index" / "milvus.db"
+    spec = MeshSpec.on_free_ports(index=index, folder=folder, env=_ENV, replicas=REPLICAS)
+    with Mesh(spec) as mesh:
+        running = Shop(mesh)
+        load(running, [item_to_proto(item) for item in islice(generate(), ITEMS)])
+        yield running
+        running.close()
+
+
+@pytest.fixture(autouse=True)
+def whole(shop: Shop) -> None:
+    """Every replica runs and is given calls, whatever the test before did."""
+    for service in shop.mesh.spec.services:
+        if not shop.mesh.runs(service.name):
+            shop.mesh.stop_service(service.name)
+            shop.mesh.start_service(service.name)
+    with under_load(shop):
+        for service in shop.mesh.spec.services:
+            if service.kind.name in REPLICAS:
+                is_given_calls(shop, service.name, within_s=30)
+
+
+def calls(shop: Shop, name: str) -> float:
+    """Calls that one replica has answered with OK since it was started, from its own metrics."""
+    service = shop.mesh.spec.service(name)
+    with urllib.request.urlopen(service.metrics_url, timeout=5) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    wanted = {"grpc_method": METHODS[service.kind.name], "grpc_code": "OK"}
+    return sum(
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "grpc_server_handled_total" and wanted.items() <= sample.labels.items()
+    )
+
+
+def is_given_calls(shop: Shop, name: str, within_s: float = 10.0) -> None:
+    before = calls(shop, name)
+    eventually(lambda: calls(shop, name) > before, within_s)
+
+
+def eventually(holds: Callable[[], bool], within_s: float) -> None:
+    until = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < until, "did not happen in time"
+        time.sleep(0.1)
+
+
+def outcomes(answers: list[Answer]) -> Counter[str]:
+    return Counter(answer.failed or ",".join(answer.degraded) or "whole" for answer in answers)
+
+
+def share_degraded(answers: list[Answer]) -> float:
+    assert answers
+    return sum(bool(answer.degraded) for answer in answers) / len(answers)
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def told(what: str, answers: list[Answer]) -> None:
+    slowest = max((answer.seconds for answer in answers), default=0.0)
+    say(f"{what}: {dict(outcomes(answers))}, slowest {slowest * 1000:.0f} ms")
+
+
+def test_each_replica_has_its_share(shop: Shop) -> None:
+    names = {kind: [s.name for s in shop.mesh.spec.replicas(kind)] for kind in REPLICAS}
+    before = {name: calls(shop, name) for kind in REPLICAS for name in names[kind]}
+    with under_load(shop) as load:
+        eventually(lambda: len(load.answers) >= 60, 30)
+    assert set(outcomes(load.answers)) == {"whole"}
+    for kind, replicas in REPLICAS.items():
+        given = {name: calls(shop, name) - before[name] for name in names[kind]}
+        fair = sum(given.values()) / replicas
+        say(f"{kind}: {given}")
+        assert all(abs(had - fair) <= 0.1 * fair + 1 for had in given.values()), given
+
+
+def test_a_rolling_restart_is_not_noticed(shop: Shop) -> None:
+    with under_load(shop) as load:
+        for name in [s.name for kind in REPLICAS for s in shop.mesh.spec.replicas(kind)]:
+            started = time.monotonic()
+            shop.mesh.stop_service(name)
+            stopped = time.monotonic()
+            shop.mesh.start_service(name)
+            is_given_calls(shop, name)
+            ready = time.monotonic() - stopped
+            say(f"{name}: {stopped - started:.1f} s to drain and end, {ready:.1f} s until it had calls again")
+            assert stopped - started < 5, "nothing that runs takes so long"
+    told("rolling restart", load.answers)
+    assert len(load.answers) > 100
+    assert set(outcomes(load.answers)) == {"whole"}
+
+
+@pytest.mark.parametrize("name", ["query_encoder-2", "reranker"])
+def test_a_replica_that_is_killed_costs_no_call(shop: Shop, name: str) -> None:
+    with under_load(shop) as load:
+        eventually(lambda: len(load.answers) >= 20, 20)
+        shop.mesh.signal(name, SIGKILL)
+        eventually(lambda: not shop.mesh.runs(name), 5)
+        killed = time.monotonic()
+        eventually(lambda: len(load.since(killed)) >= 60, 30)
+        shop.mesh.stop_service(name)
+        shop.mesh.start_service(name)
+        is_given_calls(shop, name)
+    told(f"{name} killed", load.answers)
+    assert set(outcomes(load.answers)) == {"whole"}
+
+
+class Broken(grpc.GenericRpcHandler):
+    """Answers every call with `code`."""
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        self.calls = 0
+        self._code = code
+
+    def service(self, handler_call_details: Any) -> Any:
+        if handler_call_details.method.startswith("/grpc.health."):
+            return None
+        return grpc.unary_unary_rpc_method_handler(self._fail)
+
+    def _fail(self, request: Any, context: Any) -> Any:
+        self.calls += 1
+        context.abort(self._code, "on purpose")
+
+
+@contextmanager
+def broken(address: str, code: grpc.StatusCode, credentials: grpc.ServerCredentials | None = None) -> Iterator[Broken]:
+    """A server that says SERVING and does not serve."""
+    server = grpc.server(futures.ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
+    healthy = health.HealthServicer(experimental_non_blocking=True)
+    healthy.set(REPLICA, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    failing = Broken(code)
+    server.add_generic_rpc_handlers([failing])
+    if credentials is None:
+        server.add_insecure_port(address)
+    else:
+        server.add_secure_port(address, credentials)
+    server.start()
+    try:
+        yield failing
+    finally:
+        server.stop(0).wait()
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE])
+def test_a_replica_that_answers_with_errors_is_left_out(shop: Shop, code: grpc.StatusCode) -> None:
+    name = "query_encoder-3"
+    shop.mesh.stop_service(name)
+    with under_load(shop) as load, broken(shop.mesh.address(name), code) as failing:
+        eventually(lambda: failing.calls > 0, 10)
+        started = time.monotonic()
+        time.sleep(EJECTED_S)
+        ejected, had = time.monotonic(), failing.calls
+        eventually(lambda: len(load.since(ejected)) >= 60, 10)
+        after, still = load.since(ejected), failing.calls
+    before = [answer for answer in load.since(started) if answer.at < ejected]
+    told(f"{code.name}, {had} calls until it is left out", before)
+    told(f"{code.name}, afterwards", after)
+    assert not any(answer.failed for answer in load.answers)
+    assert set(outcomes(after)) == {"whole"}
+    assert still == had
+    if code is grpc.StatusCode.UNAVAILABLE:
+        assert set(outcomes(before)) == {"whole"}, "what one refuses is asked of another"
+    else:
+        assert share_degraded(before) > 0, "a test of nothing: it was never asked"
+
+
+def test_a_replica_that_hangs_is_left_out(shop: Shop) -> None:
+    name = "query_encoder-2"
+    with under_load(shop, timeout_s=1.0) as load:
+        eventually(lambda: len(load.answers) >= 20, 20)
+        shop.mesh.signal(name, SIGSTOP)
+        started = time.monotonic()
+        try:
+            time.sleep(EJECTED_S)
+            ejected = time.monotonic()
+            eventually(lambda: len(load.since(ejected)) >= 60, 10)
+            after = load.since(ejected)[:60]
+            time.sleep(15)
+            late = load.since(ejected + 3)
+        finally:
+            shop.mesh.signal(name, SIGCONT)
+        is_given_calls(shop, name, within_s=30)
+    before = [answer for answer in load.since(started) if answer.at < ejected]
+    told("hung, until it is left out", before)
+    told("hung, afterwards", after)
+    told("hung, the next 18 s", late)
+    assert not any(answer.failed for answer in load.answers)
+    assert set(outcomes(after)) == {"whole"}
