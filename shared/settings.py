@@ -10,10 +10,13 @@ Flags win over the environment, the environment over defaults. Secrets are `Secr
 """
 
 import json
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from shared.tls import TlsFiles
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 """A TCP port; 0 lets the system choose one."""
@@ -33,7 +36,33 @@ def settings_config(service: str) -> SettingsConfigDict:
     )
 
 
-class ServiceSettings(BaseSettings):
+class MtlsSettings(BaseSettings):
+    """Who a process is to those it calls and those who call it. Empty: plain text, for a laptop or behind a mesh that
+    encrypts."""
+
+    mtls_certificate_file: str = Field(
+        "",
+        description="This process's certificate with its intermediates, PEM, for those it calls and those who call it. "
+        "Read again when the file changes. Needs the other two files.",
+    )
+    mtls_key_file: str = Field("", description="The certificate's private key, PEM, without a password.")
+    mtls_ca_file: str = Field("", description="The authorities that vouch for the other side, PEM.")
+
+    @model_validator(mode="after")
+    def _all_or_none(self) -> Self:
+        given = (self.mtls_certificate_file, self.mtls_key_file, self.mtls_ca_file)
+        if any(given) and not all(given):
+            raise ValueError("mtls_certificate_file, mtls_key_file and mtls_ca_file go together: all three, or none")
+        return self
+
+    def mtls(self) -> TlsFiles | None:
+        """The three files; `None` for plain text."""
+        if not self.mtls_certificate_file:
+            return None
+        return TlsFiles(Path(self.mtls_certificate_file), Path(self.mtls_key_file), Path(self.mtls_ca_file))
+
+
+class ServiceSettings(MtlsSettings):
     """What every service can be told."""
 
     host: str = Field(
@@ -42,6 +71,16 @@ class ServiceSettings(BaseSettings):
     )
     port: Port
     metrics_port: Port
+    health_port: Port | None = Field(
+        None,
+        description="A second port with grpc.health.v1 and nothing else, in plain text: for probes that have no "
+        "certificate, such as Kubernetes'. Needed with mTLS only.",
+    )
+    mtls_callers: str = Field(
+        "",
+        description="Who may call, by the URI SAN of their certificate (spiffe://aisle.local/gateway), separated by "
+        "commas; empty = everyone with a certificate of the CA. Health and reflection answer all of those.",
+    )
     drain_delay_s: float = Field(
         0.5,
         ge=0,
@@ -93,6 +132,18 @@ class ServiceSettings(BaseSettings):
         False, exclude=True, description="Print the settings in force as JSON, secrets redacted, and exit."
     )
 
+    @field_validator("mtls_callers")
+    @classmethod
+    def _names(cls, given: str) -> str:
+        if odd := [name for name in _split(given) if not name.startswith("spiffe://")]:
+            raise ValueError(f"{odd[0]!r} is no SPIFFE name: spiffe://aisle.local/gateway")
+        return given
+
+    @property
+    def callers(self) -> frozenset[str]:
+        """`mtls_callers`, one by one."""
+        return frozenset(_split(self.mtls_callers))
+
     @classmethod
     def parse(cls, argv: list[str] | None = None) -> Self:
         """Settings from flags (`argv`, default `sys.argv[1:]`) and environment.
@@ -111,6 +162,10 @@ class ServiceSettings(BaseSettings):
     def redacted_json(self) -> str:
         """The settings in force, for people, with every secret shown as asterisks."""
         return json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True)
+
+
+def _split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 def _fault(prefix: str, location: tuple[int | str, ...], message: str) -> str:

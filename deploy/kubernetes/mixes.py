@@ -28,8 +28,8 @@ COMPONENTS = (
 """Every component, in the order in which a kustomization has to list them: one that makes pods before those that change
 pods."""
 
-EXCLUSIVE = ({"keda", "hpa"},)
-"""Two autoscalers of one target would undo each other's work."""
+EXCLUSIVE = ({"keda", "hpa"}, {"mtls", "istio"})
+"""Two autoscalers of one target would undo each other's work; a proxy cannot read what the services encrypt."""
 
 UNFIT = {"dev": {"keda", "hpa", "milvus-operator", "postgres-operator", "gpu"}}
 """Components that make no sense for an overlay: one process has the embedded stores' files."""

@@ -5,9 +5,9 @@ import os
 import sys
 from pathlib import Path
 
-from deploy.local import commands, interrupt
+from deploy.local import client, commands, interrupt, state
 from deploy.local.errors import LocalError
-from deploy.local.spec import DEFAULT_FOLDER, ROOT
+from deploy.local.spec import DEFAULT_FOLDER, MESHES, ROOT
 
 
 def main() -> int:
@@ -15,7 +15,8 @@ def main() -> int:
     options = _parser().parse_args()
     interrupt.install()
     try:
-        return int(options.run(options))
+        with client.presenting(state.operator(options.folder)):
+            return int(options.run(options))
     except LocalError as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1
@@ -57,6 +58,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SERVICE=COUNT,…",
         help="several processes of a service, which the gateway balances over: query_encoder=3,reranker=2 "
         "(env REPLICAS)",
+    )
+    up.add_argument(
+        "--mesh",
+        default=_env("MESH"),
+        choices=MESHES,
+        help="; ".join(f"{mesh}: {means}" for mesh, means in MESHES.items()) + " (default none, env MESH)",
     )
     up.set_defaults(run=commands.up)
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Protocol
 
 import grpc
 from aisle.common.v1 import model_pb2
@@ -12,7 +14,11 @@ from aisle.rerank.v1 import reranker_pb2_grpc
 from aisle.retrieval.v1 import vector_retrieval_pb2, vector_retrieval_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from deploy.envoy import process as envoy
 from deploy.local.errors import LocalError
+from deploy.local.kinds import PROXY, Kind
+from shared.rpc.tls import channel_credentials
+from shared.tls import TlsFiles
 
 _OPTIONS = [
     ("grpc.enable_http_proxy", 0),
@@ -26,10 +32,37 @@ _GET_MODEL = {
 }
 
 
+_presented: ContextVar[TlsFiles | None] = ContextVar("presented", default=None)
+
+
+@contextmanager
+def presenting(files: TlsFiles | None) -> Iterator[None]:
+    """Within it, every client here shows the certificate of `files`; `None` for a mesh in plain text."""
+    before = _presented.set(files)
+    try:
+        yield
+    finally:
+        _presented.reset(before)
+
+
+def credentials() -> grpc.ChannelCredentials | None:
+    """What is shown now; `None` in plain text. Raises `LocalError` where it cannot be read."""
+    files = _presented.get()
+    try:
+        return None if files is None else channel_credentials(files.read())
+    except OSError as error:
+        raise LocalError(f"{error.filename} cannot be read ({error.strerror}); `make up` makes it anew") from None
+
+
 @contextmanager
 def channel(address: str) -> Iterator[grpc.Channel]:
     """A connection to `address` that shares nothing with others: what it finds out is true now."""
-    opened = grpc.insecure_channel(address, options=_OPTIONS)
+    shown = credentials()
+    opened = (
+        grpc.insecure_channel(address, options=_OPTIONS)
+        if shown is None
+        else grpc.secure_channel(address, shown, options=_OPTIONS)
+    )
     try:
         yield opened
     finally:
@@ -45,6 +78,24 @@ def health(address: str, service: str = "", *, timeout_s: float = 1.0) -> str:
         except grpc.RpcError:
             return "no answer"
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
+
+
+class Process(Protocol):
+    """One process of a mesh, planned or running."""
+
+    @property
+    def kind(self) -> Kind: ...  # noqa: D102
+    @property
+    def address(self) -> str: ...  # noqa: D102
+    @property
+    def metrics_port(self) -> int: ...  # noqa: D102
+
+
+def health_of(service: Process) -> str:
+    """The health of any process of a mesh, as it tells it."""
+    if service.kind is PROXY:
+        return envoy.health(service.metrics_port)
+    return health(service.address, service.kind.health)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,19 +34,26 @@ def up(options: argparse.Namespace) -> int:
             spec = catalogue.spec_for(
                 catalogue.choose(options.catalog, options.mapping), options.folder, options.port_base
             ).scaled(parse_replicas(options.replicas))
+            spec = spec.meshed(options.mesh or "none")
         else:
             _check_replicas(known, parse_replicas(options.replicas))
+            _check_mesh(known, options.mesh)
             index = Path(known.index)
-            spec = MeshSpec.default(index=index, folder=options.folder, bundle=catalogue.bundle_of(index))
-            spec = spec.at_ports(known.ports())
+            spec = known.restore(
+                MeshSpec.default(index=index, folder=options.folder, bundle=catalogue.bundle_of(index))
+            )
         mesh = Mesh(spec, report=say)
         if known is not None:
             mesh.adopt(known)
             missing = [s.name for s in known.services if not s.process.runs()]
             say(f"starting again: {', '.join(missing)}" if missing else "the mesh is up already (`make down` stops it)")
         mesh.start()
-    say(f"gateway: {mesh.address('gateway')}    logs: {spec.logs}    stop: make down", soft_wrap=True)
-    if client.facts("vector_retrieval", mesh.address("vector_retrieval")).items == 0:
+    say(f"gateway: {spec.target('gateway')}    logs: {spec.logs}    stop: make down", soft_wrap=True)
+    if (files := spec.operator) is not None:
+        say(f"who calls shows a certificate: {files.certificate}, {files.key}; CA {files.authority}", soft_wrap=True)
+    with client.presenting(spec.operator):
+        items = client.facts("vector_retrieval", mesh.address("vector_retrieval")).items
+    if items == 0:
         say("the index is empty: `make ingest` loads the bundled catalogue, or CATALOG=path")
     return 0
 
@@ -59,6 +66,11 @@ def _check_replicas(known: State, wanted: Mapping[str, int]) -> None:
         raise LocalError(
             f"the mesh is up with {', '.join(other)}; `make down` first, then start it with other REPLICAS"
         )
+
+
+def _check_mesh(known: State, wanted: str | None) -> None:
+    if wanted and wanted != known.mesh:
+        raise LocalError(f"the mesh is up with MESH={known.mesh}; `make down` first, then start it with another")
 
 
 def down(options: argparse.Namespace) -> int:
@@ -97,7 +109,7 @@ def ingest(options: argparse.Namespace) -> int:
     profile = load(chosen, to, options.folder, restart=options.restart)
     index = catalogue.spec_for(chosen, options.folder).index
     if known.index == str(index):
-        spec = MeshSpec.default(index=index, folder=options.folder).at_ports(known.ports())
+        spec = known.restore(MeshSpec.default(index=index, folder=options.folder))
         demonstration.note(chosen, profile, spec)
     return 0
 

@@ -60,7 +60,7 @@ def _mesh(spec: MeshSpec, options: Options) -> Iterator[Mesh]:
     known = state.load(options.folder)
     if known is not None and known.index == str(spec.index):
         view.console.print("the mesh is up already, on this very catalogue: using it (`make down` stops it)")
-        mesh = Mesh(spec.at_ports(known.ports()), report=view.console.print)
+        mesh = Mesh(known.restore(spec), report=view.console.print)
         mesh.adopt(known)
         mesh.start()
         yield mesh

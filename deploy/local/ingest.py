@@ -20,7 +20,7 @@ import grpc
 from aisle.catalog.v1 import item_pb2
 from aisle.gateway.v1 import catalog_pb2, catalog_pb2_grpc
 
-from deploy.local import interrupt
+from deploy.local import client, interrupt
 from deploy.local.checkpoint import Checkpoint, Done
 from deploy.local.errors import LocalError
 from shared.catalogue import CatalogueError, CatalogueReader, Rejections, RowError, read_catalogue
@@ -153,10 +153,18 @@ def _pass_over(reader: CatalogueReader, progress: Progress, observe: Observe, ea
     progress.started = time.monotonic()
 
 
+def _channel(target: str) -> grpc.aio.Channel:
+    options = [("grpc.enable_http_proxy", 0)]
+    shown = client.credentials()
+    if shown is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, shown, options=options)
+
+
 async def _import(
     batches: Iterable[Batch], target: str, progress: Progress, observe: Observe, checkpoint: Checkpoint | None
 ) -> None:
-    async with grpc.aio.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
+    async with _channel(target) as channel:
         call = catalog_pb2_grpc.CatalogStub(channel).ImportItems()
         try:
             async for batch, answer in _acknowledged(call, batches):

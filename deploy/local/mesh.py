@@ -15,8 +15,10 @@ from signal import SIGCONT, SIGKILL, SIGTERM, Signals
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from deploy.envoy import process as envoy
 from deploy.local import client, interrupt, process, scrape, state
 from deploy.local.errors import LocalError, PortInUseError, ServiceFailedError
+from deploy.local.kinds import PROXY
 from deploy.local.process import ProcessId
 from deploy.local.spec import ROOT, MeshSpec, ServiceSpec, is_free
 from deploy.local.state import Running, State
@@ -70,6 +72,8 @@ class Mesh:
         missing = [s for s in self.spec.services if not self.runs(s.name)]
         _check_bundle(self.spec)
         check_ports(missing)
+        if self.spec.identities is not None:
+            self.spec.identities.issue()
         self.spec.logs.mkdir(parents=True, exist_ok=True)
         self.spec.index.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -103,6 +107,10 @@ class Mesh:
         """Whether the process of one service is there, serving or not."""
         return name in self._running and self._running[name].process.runs()
 
+    def pid(self, name: str) -> int | None:
+        """The process of one service; `None` where it has none."""
+        return self._running[name].process.pid if self.runs(name) else None
+
     def address(self, name: str) -> str:
         """Where one service answers gRPC."""
         return self.spec.service(name).address
@@ -117,6 +125,8 @@ class Mesh:
 
     def _spawn(self, service: ServiceSpec) -> None:
         command = [sys.executable, "-m", f"services.{service.kind.name}"]
+        if service.kind is PROXY:
+            command = envoy.command(self.spec)
         environment = self.spec.environment(service)
         # A process that was started and not noted yet would be stopped by nobody.
         with interrupt.deferred():
@@ -135,12 +145,16 @@ class Mesh:
                 service = self.spec.service(name)
                 if not self.runs(name):
                     raise self._failed(name, f"ended while starting ({self._exit_text(name)})")
-                if client.health(service.address, service.kind.health) == "SERVING":
+                if self._health(service) == "SERVING":
                     waiting.remove(name)
                     self._report(f"{name:<18} serving on {service.address} after {time.monotonic() - started:.1f} s")
             if waiting and time.monotonic() - started > timeout_s:
                 raise self._failed(waiting[0], f"does not serve after {timeout_s:.0f} s")
             time.sleep(_POLL_S if waiting else 0)
+
+    def _health(self, service: ServiceSpec) -> str:
+        with client.presenting(self.spec.operator):
+            return client.health_of(service)
 
     def _failed(self, name: str, what: str) -> ServiceFailedError:
         log = self.spec.log(self.spec.service(name))
@@ -167,7 +181,9 @@ class Mesh:
             return
         scrape.write(self.spec.folder, self._running.values())
         if self._running:
-            state.save(self.spec.folder, State(str(self.spec.index), list(self._running.values())))
+            running = list(self._running.values())
+            secured = self.spec.identities is not None
+            state.save(self.spec.folder, State(str(self.spec.index), running, secured, dict(self.spec.listeners)))
         else:
             state.forget(self.spec.folder)
 

@@ -31,7 +31,7 @@ def run(bundle: Path, folder: Path) -> int:
         raise LocalError("no mesh is up: start one with `make up`")
     if not (bundle / "bundle.json").is_file():
         raise LocalError(f"there is no model bundle in {bundle}; `python -m services.trainer export` makes one")
-    spec = MeshSpec.default(index=Path(known.index), folder=folder).at_ports(known.ports())
+    spec = known.restore(MeshSpec.default(index=Path(known.index), folder=folder))
     with Mesh(beside(spec, str(bundle)), report=view.console.print, shared=False) as second:
         encoder = second.address("item_encoder")
         if status := job(spec, encoder):
@@ -66,7 +66,7 @@ def job(spec: MeshSpec, encoder: str) -> int:
             child = subprocess.Popen(
                 [*command, "--retrieval", retrieval, "--encoder", encoder],
                 cwd=ROOT,
-                env=spec.environ,
+                env=spec.job_environment("REINDEX"),
                 start_new_session=True,
             )
         return child.wait()

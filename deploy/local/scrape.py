@@ -4,7 +4,9 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from deploy.envoy import process as envoy
 from deploy.local import files
+from deploy.local.kinds import PROXY
 from deploy.local.state import Running
 
 
@@ -16,7 +18,11 @@ def path(folder: Path) -> Path:
 def write(folder: Path, services: Iterable[Running]) -> None:
     """Replaces the targets; the label `service` names the service, `instance` tells its replicas apart."""
     targets = [
-        {"targets": [f"127.0.0.1:{service.metrics_port}"], "labels": {"service": service.kind.name}}
+        {"targets": [f"127.0.0.1:{service.metrics_port}"], "labels": {"service": service.kind.name, **_path(service)}}
         for service in services
     ]
     files.write(path(folder), json.dumps(targets, indent=2) + "\n")
+
+
+def _path(service: Running) -> dict[str, str]:
+    return {"__metrics_path__": envoy.METRICS_PATH} if service.kind is PROXY else {}

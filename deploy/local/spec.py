@@ -14,6 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deploy.local.errors import LocalError
+from deploy.local.identities import Identities
+from deploy.local.kinds import JOBS, KINDS, OPERATOR, PROXY, Kind
+from shared.tls import TlsFiles
 
 ROOT = Path(__file__).resolve().parents[2]
 """The repository: where services are started from."""
@@ -25,6 +28,10 @@ METRICS_OFFSET = 50
 """With a port base of the caller's own, metrics ports lie this far above it."""
 REPLICA_OFFSET = 100
 """From the ports of one replica to those of the next: more than a mesh of one each takes from its base."""
+LISTENER_OFFSET = 1600
+"""From the port of a service's first process to that of the proxy before it: above every replica."""
+PROXY_NOTICES_S = "1.5"
+"""Seconds that a draining process gives the proxy, which looks twice, half a second apart."""
 MAX_REPLICAS = 16
 """Of one service on one machine. More is a slip of the finger, and would start that many models."""
 
@@ -32,42 +39,11 @@ _FREE_PORTS = range(20_000, 32_000)
 """Below the range from which the system takes ports for outgoing connections, so that none is lost to one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One service as the code defines it. `health` is the full gRPC name of its primary service."""
-
-    name: str
-    health: str
-    uses: tuple[str, ...] = ()
-    has_bundle: bool = False
-    store: tuple[str, ...] = ()
-    """What its URI must start with for several processes to share its store; empty where it keeps nothing."""
-    store_name: str = ""
-
-    @property
-    def prefix(self) -> str:
-        """What the environment variables of its settings start with."""
-        return f"AISLE_{self.name.upper()}_"
-
-
-KINDS = (
-    Kind("query_encoder", "aisle.encoder.v1.QueryEncoder", has_bundle=True),
-    Kind("item_encoder", "aisle.encoder.v1.ItemEncoder", has_bundle=True),
-    Kind(
-        "vector_retrieval",
-        "aisle.retrieval.v1.VectorRetrieval",
-        store=("http://", "https://"),
-        store_name="a Milvus server",
-    ),
-    Kind("reranker", "aisle.rerank.v1.Reranker", has_bundle=True),
-    Kind("user_events", "aisle.events.v1.UserEvents", store=("postgresql",), store_name="PostgreSQL"),
-    Kind(
-        "gateway",
-        "aisle.gateway.v1.Gateway",
-        uses=("query_encoder", "item_encoder", "vector_retrieval", "reranker", "user_events"),
-    ),
-)
-"""Every service, in the order of starting; the front door comes last, and is the first to be stopped."""
+MESHES = {
+    "none": "plain text, the gateway balances",
+    "mtls": "mTLS between all, the gateway balances",
+    "envoy": "mTLS between all, Envoy before every service",
+}
 
 _PORT_ORDER = ("gateway", "query_encoder", "item_encoder", "vector_retrieval", "reranker", "user_events")
 """Offsets from the port base."""
@@ -109,6 +85,10 @@ class MeshSpec:
     bundle: Path = DEFAULT_BUNDLE
     environ: Mapping[str, str] = field(default_factory=dict)
     """What every service inherits, the caller's own environment as a rule."""
+    identities: Identities | None = None
+    """Who everyone is; `None` for a mesh in plain text."""
+    listeners: Mapping[str, int] = field(default_factory=dict)
+    """The proxy's port before each service, by the service's name; empty where callers balance themselves."""
 
     @classmethod
     def default(
@@ -146,15 +126,18 @@ class MeshSpec:
         bundle: Path = DEFAULT_BUNDLE,
         env: Mapping[str, Mapping[str, str]] | None = None,
         replicas: Mapping[str, int] | None = None,
+        mesh: str = "none",
     ) -> "MeshSpec":
         """A mesh beside others: every port one that is free now, and nothing of Aisle taken from the environment.
-        `env` holds settings, and `replicas` how many processes there are, by service name."""
+        `env` holds settings, and `replicas` how many processes there are, by service name; `mesh`: see `MESHES`."""
         told = env or {}
         environ = {name: value for name, value in os.environ.items() if not name.startswith("AISLE_")}
         services = tuple(ServiceSpec(kind, 0, 0, told.get(kind.name, {})) for kind in KINDS)
         spec = cls(folder, index, services, bundle, environ).scaled(replicas or {})
-        ports = free_ports(2 * len(spec.services))
-        return spec.at_ports({service.name: (next(ports), next(ports)) for service in spec.services})
+        ports = free_ports(2 * len(spec.services) + len(KINDS) + 1)
+        placed = spec.at_ports({service.name: (next(ports), next(ports)) for service in spec.services})
+        listeners = {kind.name: next(ports) for kind in KINDS}
+        return placed.meshed(mesh, listeners).at_ports({PROXY.name: (listeners["gateway"], next(ports))})
 
     def scaled(self, replicas: Mapping[str, int]) -> "MeshSpec":
         """The same mesh with `replicas` processes of the services named, each replica's ports `REPLICA_OFFSET` above
@@ -182,6 +165,20 @@ class MeshSpec:
         moved = (replace(s, port=both[s.name][0], metrics_port=both[s.name][1]) for s in scaled.services)
         return replace(scaled, services=tuple(moved))
 
+    def meshed(self, mesh: str, listeners: Mapping[str, int] | None = None) -> "MeshSpec":
+        """The same mesh with what `MESHES` calls `mesh` between its services; Envoy on the ports `listeners`, or on
+        those `LISTENER_OFFSET` above the services' own. Raises `LocalError` for another word."""
+        if mesh not in MESHES:
+            raise LocalError(f"MESH is {mesh!r}; it is one of {', '.join(MESHES)}")
+        if mesh == "none":
+            return self
+        identities = Identities(self.folder / "certificates", proxied=mesh == "envoy")
+        if mesh == "mtls":
+            return replace(self, identities=identities)
+        ports = dict(listeners or {kind.name: self.service(kind.name).port + LISTENER_OFFSET for kind in KINDS})
+        proxy = ServiceSpec(PROXY, ports["gateway"], self.service("gateway").metrics_port + LISTENER_OFFSET)
+        return replace(self, services=(proxy, *self.services), identities=identities, listeners=ports)
+
     def service(self, name: str) -> ServiceSpec:
         """The process called `name`; raises `KeyError` if there is none."""
         return {service.name: service for service in self.services}[name]
@@ -191,9 +188,17 @@ class MeshSpec:
         return [service for service in self.services if service.kind.name == kind]
 
     def target(self, kind: str) -> str:
-        """The gRPC target that names every process of the service called `kind`, for a client to balance over."""
+        """The gRPC target that names every process of the service called `kind`, for a client to balance over; or the
+        proxy before them."""
+        if kind in self.listeners:
+            return f"127.0.0.1:{self.listeners[kind]}"
         addresses = [service.address for service in self.replicas(kind)]
         return addresses[0] if len(addresses) == 1 else f"ipv4:{','.join(addresses)}"
+
+    @property
+    def operator(self) -> TlsFiles | None:
+        """Who the local commands are to this mesh; `None` in plain text."""
+        return None if self.identities is None else self.identities.files(OPERATOR)
 
     @property
     def logs(self) -> Path:
@@ -216,14 +221,24 @@ class MeshSpec:
         defaults = {f"{prefix}{used.upper()}_TARGET": self.target(used) for used in service.kind.uses}
         if service.kind.has_bundle:
             defaults[f"{prefix}BUNDLE"] = str(self.bundle)
-        if len(self.replicas(service.kind.name)) == 1:
+        if self.listeners:
+            defaults[f"{prefix}DRAIN_DELAY_S"] = PROXY_NOTICES_S
+        elif len(self.replicas(service.kind.name)) == 1:
             # Nobody balances over one process, so nobody needs time to notice.
             defaults[f"{prefix}DRAIN_DELAY_S"] = "0.1"
+        if self.listeners and service.kind.uses:
+            defaults[f"{prefix}CLIENT_BALANCING"] = "false"
         owned = {f"{prefix}PORT": str(service.port), f"{prefix}METRICS_PORT": str(service.metrics_port)}
         homes = {"vector_retrieval": self.index, "user_events": self.folder / "events.db"}
         if service.kind.name in homes and f"{prefix}URI" not in self.environ:
             owned[f"{prefix}URI"] = str(homes[service.kind.name])
-        return {**defaults, **self.environ, **owned, **service.env}
+        identity = {} if self.identities is None else self.identities.settings(service.kind)
+        return {**defaults, **self.environ, **owned, **identity, **service.env}
+
+    def job_environment(self, job: str) -> dict[str, str]:
+        """What the job with the settings `AISLE_<job>_…` is told."""
+        told = {} if self.identities is None else self.identities.certificate(f"AISLE_{job}_", JOBS)
+        return {**self.environ, **told}
 
 
 def kind_name(name: str) -> str:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from deploy.local import files
 from deploy.local.errors import LocalError
+from deploy.local.kinds import KINDS, PROXY, Kind
 from deploy.local.process import ProcessId
-from deploy.local.spec import KINDS, Kind, MeshSpec, ServiceSpec, kind_name, replicas_of
+from deploy.local.spec import MeshSpec, ServiceSpec, kind_name, replicas_of
+from shared.tls import TlsFiles
 
 _FORMAT = 1
 
@@ -35,7 +37,7 @@ class Running:
     @property
     def kind(self) -> Kind:
         """What it is."""
-        return next(kind for kind in KINDS if kind.name == kind_name(self.name))
+        return next(kind for kind in (*KINDS, PROXY) if kind.name == kind_name(self.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,20 @@ class State:
 
     index: str
     services: list[Running] = field(default_factory=list)
+    secured: bool = False
+    listeners: dict[str, int] = field(default_factory=dict)
+    """The proxy's ports, by service name; empty without one."""
+
+    @property
+    def mesh(self) -> str:
+        """What stands between its services, one of `MESHES`."""
+        if self.listeners:
+            return "envoy"
+        return "mtls" if self.secured else "none"
+
+    def restore(self, spec: MeshSpec) -> MeshSpec:
+        """`spec` as this mesh was started: its ports, its replicas, and what stands between."""
+        return spec.meshed(self.mesh, self.listeners).at_ports(self.ports())
 
     def alive(self) -> list[Running]:
         """The processes that still run, in the order of starting."""
@@ -75,6 +91,12 @@ def running(service: ServiceSpec, spec: MeshSpec, process: ProcessId, started_at
     return Running(service.name, process, service.port, service.metrics_port, log, started_at)
 
 
+def operator(folder: Path) -> TlsFiles | None:
+    """Who a command is to the mesh of `folder`; `None` where that speaks plain text, or nothing runs."""
+    known = load(folder)
+    return None if known is None else known.restore(MeshSpec.default(index=Path(known.index), folder=folder)).operator
+
+
 def path(folder: Path) -> Path:
     """The state file of the mesh that keeps its logs in `folder`."""
     return folder / "state.json"
@@ -98,7 +120,7 @@ def _read(text: str) -> State:
     if told.pop("format") != _FORMAT:
         raise ValueError("another format")
     entries = [Running(**{**entry, "process": ProcessId(**entry["process"])}) for entry in told["services"]]
-    return State(told["index"], entries)
+    return State(told["index"], entries, told.get("secured", False), told.get("listeners", {}))
 
 
 def save(folder: Path, state: State) -> None:

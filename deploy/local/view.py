@@ -212,7 +212,7 @@ def status(known: State) -> bool:
 def _health(service: Running) -> str:
     if not service.process.runs():
         return "not running"
-    return client.health(service.address, service.kind.health)
+    return client.health_of(service)
 
 
 def _duration(seconds: float) -> str:

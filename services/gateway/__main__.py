@@ -11,6 +11,7 @@ from aisle.rerank.v1 import reranker_pb2
 from aisle.retrieval.v1 import vector_retrieval_pb2
 from google.protobuf.descriptor import FileDescriptor
 
+from services.gateway.admission import Admission
 from services.gateway.breaker import Breaker, Guard
 from services.gateway.catalog import Catalog, CatalogWriter
 from services.gateway.clients import ItemEncoderClient, QueryEncoderClient, RerankerClient, RetrievalClient
@@ -34,8 +35,13 @@ async def build(settings: GatewaySettings, stack: AsyncExitStack) -> Sequence[Se
     """Both services. Connects lazily: a dependency that is down shows in health, not here."""
 
     def connect(name: str, file: FileDescriptor, service: str, target: str) -> Dependency:
-        balancing = settings.client_balancing
-        dependency = Dependency(name, _full_name(file, service), target, client_balancing=balancing)
+        dependency = Dependency(
+            name,
+            _full_name(file, service),
+            target,
+            settings.mtls(),
+            client_balancing=settings.client_balancing,
+        )
         stack.push_async_callback(dependency.close)
         return dependency
 
@@ -83,7 +89,8 @@ async def build(settings: GatewaySettings, stack: AsyncExitStack) -> Sequence[Se
     impressions = settings.impressions(events)
     stack.push_async_callback(impressions.close)
     attribution = AttributionTokens(settings.attribution_key.get_secret_value().encode())
-    front = GatewayServicer(searcher, similar, recommender, attribution, impressions)
+    admission = Admission(settings.admission_policy(), remaining_s=remaining_s)
+    front = GatewayServicer(admission, searcher, similar, recommender, attribution, impressions)
     shop = CatalogServicer(
         Catalog(writer, retrieval, settings.catalog_policy(), remaining_s=remaining_s),
         Importer(writer, settings.import_policy(), remaining_s=remaining_s),

@@ -97,7 +97,8 @@ class Guard:
     """Calls to the dependency `name` behind `breaker`.
 
     A call that got no answer for `patience_s` seconds or more speaks against the dependency; one that was given less
-    time speaks against the caller's deadline, and opens nothing for others.
+    time speaks against the caller's deadline, and opens nothing for others. Calls that were under way together speak
+    once: one hitch fails all of them, and is no reason to leave a dependency alone that answers the next.
     """
 
     def __init__(self, name: str, breaker: Breaker, *, patience_s: float, clock: Clock = time.monotonic) -> None:
@@ -105,6 +106,7 @@ class Guard:
         self.breaker = breaker
         self._patience_s = patience_s
         self._clock = clock
+        self._failed_at = float("-inf")
 
     async def run(self, call: Callable[[], Awaitable[T]]) -> T:
         """The result of `call`, or the error it raised, with a dependency that hangs as `UnavailableError`."""
@@ -119,14 +121,14 @@ class Guard:
         try:
             result = await call()
         except UnavailableError:
-            self._fail(ticket)
+            self._fail(ticket, started)
             raise
         except DeadlineError as error:
             waited = self._clock() - started
             if waited < self._patience_s:
                 self.breaker.abandoned(ticket)
                 raise
-            self._fail(ticket)
+            self._fail(ticket, started)
             raise UnavailableError(self.name, f"{self.name} did not answer within {waited:.1f} s") from error
         except AisleError:
             self.breaker.succeeded(ticket)
@@ -137,7 +139,11 @@ class Guard:
         self.breaker.succeeded(ticket)
         return result
 
-    def _fail(self, ticket: Ticket) -> None:
+    def _fail(self, ticket: Ticket, started: float) -> None:
+        if started < self._failed_at:
+            self.breaker.abandoned(ticket)
+            return
+        self._failed_at = self._clock()
         before = self.breaker.state
         self.breaker.failed(ticket)
         if before is State.CLOSED and self.breaker.state is State.OPEN:

@@ -8,6 +8,7 @@ from aisle.encoder.v1 import query_encoder_pb2
 from aisle.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from services.gateway import asks, wire_answers
+from services.gateway.admission import Admission, Refusal
 from services.gateway.answers import Answer, PageRequest, Reason
 from services.gateway.asks import Ask, Context
 from services.gateway.impressions import Impressions
@@ -55,12 +56,14 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
 
     def __init__(
         self,
+        admission: Admission,
         searcher: Searcher,
         similar: SimilarFinder,
         recommender: Recommender,
         attribution: AttributionTokens,
         impressions: Impressions,
     ) -> None:
+        self._admission = admission
         self._searcher = searcher
         self._similar = similar
         self._recommender = recommender
@@ -71,7 +74,10 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
     async def Search(self, request: gateway_pb2.SearchRequest, context: RpcContext) -> gateway_pb2.SearchResponse:
         """Finds items for what a shopper typed."""
         weight = request.personalization_weight if request.HasField("personalization_weight") else None
-        answer = await self._searcher.search(request.query, _page(request), Shopper(request.user_id, weight))
+        answer = await self._admission.run(
+            "Search",
+            lambda: self._searcher.search(request.query, _page(request), Shopper(request.user_id, weight)),
+        )
         _observe("Search", answer)
         return gateway_pb2.SearchResponse(
             results=[wire_answers.result(ranked, explain=request.explain) for ranked in answer.results],
@@ -89,7 +95,9 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
         self, request: gateway_pb2.SimilarItemsRequest, context: RpcContext
     ) -> gateway_pb2.SimilarItemsResponse:
         """Finds items like one the shopper looks at."""
-        answer = await self._similar.similar(request.item_id, _page(request))
+        answer = await self._admission.run(
+            "SimilarItems", lambda: self._similar.similar(request.item_id, _page(request))
+        )
         _observe("SimilarItems", answer)
         return gateway_pb2.SimilarItemsResponse(
             results=[wire_answers.result(ranked, explain=request.explain) for ranked in answer.results],
@@ -102,7 +110,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
     ) -> gateway_pb2.RecommendResponse:
         """Finds items for a shopper."""
         ask = _ask(request)
-        answer = await self._recommender.recommend(ask, _page(request))
+        answer = await self._admission.run("Recommend", lambda: self._recommender.recommend(ask, _page(request)))
         _observe("Recommend", answer)
         return gateway_pb2.RecommendResponse(
             results=[wire_answers.result(ranked, explain=request.explain) for ranked in answer.results],
@@ -188,3 +196,5 @@ def _initialise_metrics() -> None:
             metrics.STAGE_SECONDS.labels(method, stage)
         for reason in _DEGRADED[method]:
             metrics.DEGRADED.labels(method, reason.name)
+        for refusal in Refusal:
+            metrics.REQUESTS_REFUSED.labels(method, refusal.value)

@@ -2,6 +2,7 @@
 
 from pydantic import Field, SecretStr
 
+from services.gateway.admission import AdmissionPolicy
 from services.gateway.budgets import StageBudget
 from services.gateway.catalog import CatalogPolicy
 from services.gateway.importing import ImportPolicy
@@ -22,6 +23,10 @@ _RERANK_RESERVE_S = 0.05
 """What a re-ranker that hangs must leave: enough to cut a page, serialise it, and cross a busy network."""
 _WRITE_ENCODE_SHARE = 0.6
 _WRITE_SHARE = 0.9
+_GOOD_TIME_SHARE = 0.5
+"""The other half is for what makes some requests slower than others, and for those that wait."""
+_WAIT_SHARE = 0.25
+"""A caller that waited for a quarter of its deadline can still be answered within the rest."""
 
 
 class GatewaySettings(BehaviourSettings):
@@ -37,6 +42,33 @@ class GatewaySettings(BehaviourSettings):
     vector_retrieval_target: str = Field("127.0.0.1:50054", description="gRPC target of vector_retrieval.")
     reranker_target: str = Field("127.0.0.1:50055", description="gRPC target of reranker.")
 
+    max_running: int = Field(
+        64,
+        ge=1,
+        description="Searches, recommendations and the like worked on at once, at most: as many as a gateway, which is "
+        "one event loop, answers in about 0.2 s. Fewer are let in by themselves where they take too long.",
+    )
+    least_running: int = Field(
+        4, ge=1, description="Requests worked on however long they take: enough to notice that they no longer do."
+    )
+    good_time_s: float = Field(
+        1.0,
+        gt=0,
+        description="Seconds an answer should take, and half of its deadline where that is less. Where it takes "
+        "longer, fewer requests are worked on at once and others are refused.",
+    )
+    max_waiting: int = Field(
+        32,
+        ge=0,
+        description="Requests beyond those worked on that wait for their turn; more are refused. Half as many as are "
+        "worked on at most: so the last waits about half as long as a request takes.",
+    )
+    wait_cap_s: float = Field(
+        0.5,
+        gt=0,
+        description="Seconds a request waits for its turn, and never more than a quarter of its deadline: a caller "
+        "that hears soon that it is refused can ask another replica.",
+    )
     client_balancing: bool = Field(
         True,
         description="Whether the gateway itself spreads calls over the replicas of a target, watches the health of "
@@ -148,6 +180,16 @@ class GatewaySettings(BehaviourSettings):
         description="Signs page tokens; the same on every replica. A token holds no more than digests of ids, so "
         "the default guards against mistakes; set a secret to guard against forgery.",
     )
+
+    def admission_policy(self) -> AdmissionPolicy:
+        """How many requests are let in."""
+        return AdmissionPolicy(
+            running=self.max_running,
+            least_running=self.least_running,
+            waiting=self.max_waiting,
+            patience=StageBudget(self.wait_cap_s, _WAIT_SHARE),
+            good_time=StageBudget(self.good_time_s, _GOOD_TIME_SHARE),
+        )
 
     def search_policy(self) -> SearchPolicy:
         """How searches are run."""

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from services.vector_retrieval.clients import Encoded, EncoderClient, IndexClient, Known, KnownRoles, Listed
 from services.vector_retrieval.lifecycle import BEHIND, DEFAULT_MIN_RECALL
@@ -37,14 +37,14 @@ from shared.errors import (
     VersionMismatchError,
 )
 from shared.rpc.client import Dependency
-from shared.settings import settings_config
+from shared.settings import MtlsSettings, settings_config
 
 _MOST_SHOWN = 5
 
 Result = TypeVar("Result")
 
 
-class ReindexSettings(BaseSettings):
+class ReindexSettings(MtlsSettings):
     """Flags and environment variables (`AISLE_REINDEX_…`) of the job."""
 
     model_config = SettingsConfigDict(
@@ -243,8 +243,9 @@ class Reindex:
 
 async def run(settings: ReindexSettings, progress: Progress) -> Summary:
     """The job, over gRPC."""
-    retrieval = Dependency("vector_retrieval", "aisle.retrieval.v1.VectorRetrieval", settings.retrieval)
-    encoder = Dependency("item_encoder", "aisle.encoder.v1.ItemEncoder", settings.encoder)
+    tls = settings.mtls()
+    retrieval = Dependency("vector_retrieval", "aisle.retrieval.v1.VectorRetrieval", settings.retrieval, tls)
+    encoder = Dependency("item_encoder", "aisle.encoder.v1.ItemEncoder", settings.encoder, tls)
     try:
         return await Reindex(IndexClient(retrieval), EncoderClient(encoder), settings, progress).run()
     finally:

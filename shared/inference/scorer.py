@@ -12,7 +12,9 @@ from shared.inference.batcher import Batcher
 from shared.inference.queue import Priority
 
 MARGIN_S = 0.01
-"""How long before the deadline scoring stops, so that what is scored still reaches the caller."""
+MARGIN_SHARE = 0.1
+"""How long before the deadline scoring stops, so that what is scored still reaches the caller: `MARGIN_S` seconds at
+least, and a tenth of the time given. Where time runs out the machine is busy, and answers take longer on their way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def stop_at(deadline: float | None) -> float | None:
     if deadline <= now:
         raise DeadlineError("the deadline had passed before scoring began")
     # Never in the past: a tight deadline still gets its refusals row by row, as unscored.
-    return max(deadline - MARGIN_S, math.nextafter(now, math.inf))
+    return max(deadline - max(MARGIN_S, MARGIN_SHARE * (deadline - now)), math.nextafter(now, math.inf))
 
 
 def collect(outcomes: Mapping[int, float | AisleError], count: int) -> Scores:

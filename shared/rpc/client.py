@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -10,9 +10,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from shared.errors import UnavailableError
 from shared.rpc import call_metrics, labels
 from shared.rpc.balancing import service_config
+from shared.rpc.channel import RenewedChannel
 from shared.rpc.context import REQUEST_ID_KEY, request_id
 from shared.rpc.status import from_rpc_error
+from shared.rpc.tls import expect_server
 from shared.telemetry import tracing
+from shared.tls import TlsFiles
 
 _MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """1,000 candidates of the largest item that can be stored."""
@@ -58,15 +61,20 @@ class Dependency:
 
     `name` stands in messages ("reranker"), `service` is the full gRPC name that its health answers for,
     `target` any gRPC target (`host:port`, `dns:///name:port`, `ipv4:host:port,host:port`, `unix:path`); calls are
-    spread over all the replicas that it names, unless `client_balancing` is left to a proxy in between.
+    spread over all the replicas that it names, unless `client_balancing` is left to a proxy in between. With `tls` this
+    process shows its certificate, and whoever answers must have one for `name`: `OSError` when a file cannot be read.
     """
 
-    def __init__(self, name: str, service: str, target: str, *, client_balancing: bool = True) -> None:
+    def __init__(
+        self, name: str, service: str, target: str, tls: TlsFiles | None = None, *, client_balancing: bool = True
+    ) -> None:
         self.name = name
         self.service = service
         self._target = target
         options = [*_OPTIONS, ("grpc.service_config", service_config(client_balancing=client_balancing))]
-        self.channel = grpc.aio.insecure_channel(target, options=options)
+        if tls is not None:
+            options.append(expect_server(name))
+        self.channel = _open(target, tls, options)
         self._health = health_pb2_grpc.HealthStub(self.channel)
         call_metrics.CLIENT.initialise(service)
 
@@ -112,6 +120,13 @@ class Dependency:
     async def close(self) -> None:
         """Ends the channel and what runs on it."""
         await self.channel.close()
+
+
+def _open(target: str, tls: TlsFiles | None, options: list[tuple[str, Any]]) -> grpc.aio.Channel:
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    # All of a channel that stubs ask for, and no more.
+    return cast("grpc.aio.Channel", RenewedChannel(target, tls, options))
 
 
 def _labels(method: object) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""What every call passes on its way in: request id, deadline, checks of size and encoding, span, metrics, status table.
+"""What every call passes on its way in: request id, deadline, caller, size and encoding, span, metrics, status table.
 
 Servicers behind it convert and raise; they never abort, log or count.
 """
@@ -16,6 +16,7 @@ from shared.rpc import call_metrics, labels
 from shared.rpc import context as call_context
 from shared.rpc.decode import Undecodable, tolerant
 from shared.rpc.status import to_status
+from shared.rpc.tls import Callers
 from shared.telemetry import tracing
 
 if TYPE_CHECKING:
@@ -26,24 +27,28 @@ _log = structlog.get_logger()
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 _EXEMPT = ("/grpc.health.", "/grpc.reflection.")
-"""Answered while draining too, and not worth a log line a second."""
+"""Answered while draining too, to any caller that may connect, and not worth a log line a second."""
 
 _QUIET = {
     grpc.StatusCode.OK,
+    # There are as many of them as there is too much load: to write each down would take from those that are served.
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.CANCELLED,
 }
-"""The caller's affair: logged at debug."""
+"""The caller's affair, but for the overloaded, who are counted: logged at debug."""
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """`default_timeout_s` bounds calls without a deadline; `max_request_bytes` bounds one message."""
+    """`default_timeout_s` bounds calls without a deadline; `max_request_bytes` bounds one message; `callers` says who
+    may call, where connections tell who does."""
 
-    def __init__(self, default_timeout_s: float, max_request_bytes: int) -> None:
+    def __init__(self, default_timeout_s: float, max_request_bytes: int, callers: Callers | None = None) -> None:
         self._default_timeout_s = default_timeout_s
         self._max_request_bytes = max_request_bytes
+        self._callers = callers
         self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -85,6 +90,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def serve(request: Any, context: Any) -> Any:
             call = _Call(rpc, context, self._default_timeout_s)
             try:
+                self._identify(context)
                 self._admit(request)
                 async with asyncio.timeout_at(call.time_limit):
                     response = await behaviour(request, context)
@@ -101,6 +107,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             # A stream lives as long as its caller wants it to; only a deadline that the caller set bounds it.
             call = _Call(rpc, context, default_timeout_s=None)
             try:
+                self._identify(context)
                 if not streams_in:
                     self._admit(request)
                 async for response in behaviour(self._each(request) if streams_in else request, context):
@@ -116,6 +123,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async for request in requests:
             self._admit(request)
             yield request
+
+    def _identify(self, context: Any) -> None:
+        if self._callers is not None:
+            self._callers.admit(context)
 
     def _admit(self, request: Any) -> None:
         if isinstance(request, Undecodable):

@@ -26,6 +26,7 @@ from shared.errors import AisleError
 from shared.rpc import call_metrics
 from shared.rpc.health import Check, HealthMonitor
 from shared.rpc.interceptor import CallInterceptor
+from shared.rpc.tls import Callers, server_credentials
 from shared.settings import ServiceSettings
 from shared.telemetry import logs, tracing
 
@@ -39,6 +40,9 @@ _LEAVE_S = 0.2
 """From telling clients that watch to ending connections. gRPC's server cancels calls that have arrived and wait for the
 event loop when it stops, so there should be none. No longer: a client that knows of no other replica looks for one when
 the connection ends, and its retries last as long as this."""
+
+_ALONE: list[tuple[str, Any]] = [("grpc.so_reuseport", 0)]
+"""Two processes on one port would share its calls unnoticed."""
 
 Settings = TypeVar("Settings", bound=ServiceSettings)
 
@@ -87,6 +91,7 @@ def main(name: str, settings_type: type[Settings], build: Build[Settings]) -> No
 async def serve(settings: Settings, build: Build[Settings]) -> None:
     """Loads, serves, and returns after a signal and the drain it starts."""
     stopping = _stop_on_signal()
+    _check_certificate(settings)
     async with contextlib.AsyncExitStack() as stack:
         _serve_metrics(settings, stack)
         loading = asyncio.ensure_future(build(settings, stack))
@@ -103,6 +108,7 @@ async def serve(settings: Settings, build: Build[Settings]) -> None:
         )
         server = _server(settings, services, monitor)
         await monitor.open()
+        await _serve_health(settings, monitor, stack)
         await server.start()
         watching = asyncio.create_task(monitor.run())
         _log.info("listening", address=f"{settings.host}:{settings.port}", metrics_port=settings.metrics_port)
@@ -124,8 +130,7 @@ async def drain(settings: ServiceSettings, server: grpc.aio.Server, monitor: Hea
 
 def _server(settings: ServiceSettings, services: Sequence[ServedService], monitor: HealthMonitor) -> grpc.aio.Server:
     options: list[tuple[str, Any]] = [
-        # Two processes on one port would share its calls unnoticed.
-        ("grpc.so_reuseport", 0),
+        *_ALONE,
         ("grpc.max_receive_message_length", settings.max_request_bytes * _TRANSPORT_SLACK),
         ("grpc.max_send_message_length", -1),
         # Clients of this project ping every 10 s; gRPC's default of 5 min would call that abuse.
@@ -138,7 +143,13 @@ def _server(settings: ServiceSettings, services: Sequence[ServedService], monito
             ("grpc.max_connection_age_grace_ms", round(settings.grace_s * 1000)),
         ]
     server = grpc.aio.server(
-        interceptors=[CallInterceptor(settings.default_timeout_s, settings.max_request_bytes)],
+        interceptors=[
+            CallInterceptor(
+                settings.default_timeout_s,
+                settings.max_request_bytes,
+                Callers(settings.callers) if settings.mtls() else None,
+            )
+        ],
         options=options,
     )
     for service in services:
@@ -148,26 +159,58 @@ def _server(settings: ServiceSettings, services: Sequence[ServedService], monito
     reflection.enable_server_reflection(
         (*(s.name for s in services), health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
-    try:
-        server.add_insecure_port(f"{settings.host}:{settings.port}")
-    except RuntimeError:
-        raise StartupError(
-            f"port {settings.port} on {settings.host} is in use or not allowed; choose another with --port"
-        ) from None
+    _listen(server, settings)
     return server
+
+
+def _listen(server: grpc.aio.Server, settings: ServiceSettings) -> None:
+    address = f"{settings.host}:{settings.port}"
+    files = settings.mtls()
+    try:
+        if files is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, server_credentials(files))
+    except RuntimeError:
+        raise _unusable("port", settings.port, settings.host) from None
+
+
+async def _serve_health(settings: ServiceSettings, monitor: HealthMonitor, stack: contextlib.AsyncExitStack) -> None:
+    """Health alone, to whoever asks, until everything else has ended."""
+    if settings.health_port is None:
+        return
+    server = grpc.aio.server(options=_ALONE)
+    health_pb2_grpc.add_HealthServicer_to_server(monitor.servicer, server)
+    try:
+        server.add_insecure_port(f"{settings.host}:{settings.health_port}")
+    except RuntimeError:
+        raise _unusable("health port", settings.health_port, settings.host) from None
+    await server.start()
+    stack.push_async_callback(server.stop, None)
+
+
+def _check_certificate(settings: ServiceSettings) -> None:
+    """Before a model is loaded for a port that could not be opened."""
+    try:
+        if (files := settings.mtls()) is not None:
+            files.read()
+    except OSError as error:
+        raise StartupError(f"{error.filename} cannot be read ({error.strerror}); see mtls_*_file") from None
 
 
 def _serve_metrics(settings: ServiceSettings, stack: contextlib.AsyncExitStack) -> None:
     try:
         http, thread = start_http_server(settings.metrics_port, settings.host)
     except OSError:
-        raise StartupError(
-            f"metrics port {settings.metrics_port} on {settings.host} is in use or not allowed; "
-            "choose another with --metrics-port"
-        ) from None
+        raise _unusable("metrics port", settings.metrics_port, settings.host) from None
     stack.callback(thread.join)
     stack.callback(http.server_close)
     stack.callback(http.shutdown)
+
+
+def _unusable(what: str, port: int, host: str) -> StartupError:
+    flag = what.replace(" ", "-")
+    return StartupError(f"{what} {port} on {host} is in use or not allowed; choose another with --{flag}")
 
 
 def _stop_on_signal() -> asyncio.Event:

@@ -69,6 +69,23 @@ CANDIDATES = REGISTRY.histogram(
     buckets=(0, 1, 10, 25, 50, 100, 200, 400, 600, 1000),
 )
 ZERO_RESULTS = REGISTRY.counter("aisle_gateway_zero_results_total", "answers", "Answers without a result.", ("method",))
+REQUESTS_RUNNING = REGISTRY.gauge(
+    "aisle_gateway_requests_running", "requests", "Searches, recommendations and the like being worked on."
+)
+REQUESTS_PLACES = REGISTRY.gauge(
+    "aisle_gateway_requests_places",
+    "requests",
+    "How many are worked on at most: fewer than `max_running` where answers took too long.",
+)
+REQUESTS_WAITING = REGISTRY.gauge(
+    "aisle_gateway_requests_waiting", "requests", "Requests that wait for their turn: as many are worked on as may be."
+)
+REQUESTS_REFUSED = REGISTRY.counter(
+    "aisle_gateway_requests_refused_total",
+    "requests",
+    "Requests refused unread: `QUEUE_FULL` at once, `QUEUE_TIMEOUT` after waiting.",
+    ("method", "reason"),
+)
 IMPRESSIONS_DROPPED = REGISTRY.counter(
     "aisle_gateway_impressions_dropped_total",
     "pages",

@@ -6,12 +6,17 @@ import contextlib
 import signal
 import sys
 
-from tests.benchmarks import engine, events, figures, ingest, retrieval
+from tests.benchmarks import engine, events, figures, ingest, mesh, retrieval
 from tests.benchmarks.bench import Options
 
-PARTS = {"engine": engine.run, "retrieval": retrieval.run, "events": events.run}
+PARTS = {"engine": engine.run, "retrieval": retrieval.run, "events": events.run, "mesh": mesh.run}
 """What can be measured, by name."""
-ROWS = {"engine": list(engine.ROWS), "retrieval": [*retrieval.ROWS, *ingest.ROWS], "events": list(events.ROWS)}
+ROWS = {
+    "engine": list(engine.ROWS),
+    "retrieval": [*retrieval.ROWS, *ingest.ROWS],
+    "events": list(events.ROWS),
+    "mesh": list(mesh.ROWS),
+}
 
 
 async def _measured(part: str, options: Options) -> list[figures.Figure]:

@@ -5,7 +5,6 @@ import asyncio
 import json
 import random
 import sys
-import time
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -86,22 +85,18 @@ def reading(limit: int) -> Call:
 
 async def run(target: str, call: Call, callers: int, seconds: float) -> dict[str, Any]:
     """`callers` call one after another for `seconds`, over one channel as a gateway's."""
-    taken: list[float] = []
     done = 0
-
-    async def caller(stub: Any, until: float) -> None:
-        nonlocal done
-        while (started := time.perf_counter()) < until:
-            good_for = await call(stub)
-            done += good_for
-            taken.append(time.perf_counter() - started)
-
     async with grpc.aio.insecure_channel(target) as channel:
         stub = user_events_pb2_grpc.UserEventsStub(channel)
         await call(stub)
-        started = time.perf_counter()
-        await asyncio.gather(*(caller(stub, started + seconds) for _ in range(callers)))
-        elapsed = time.perf_counter() - started
+
+        async def counted() -> None:
+            nonlocal done
+            # Not `done += await …`, which would read it before the others have added to it.
+            good_for = await call(stub)
+            done += good_for
+
+        taken, elapsed = await load.by_tasks([counted] * callers, seconds)
     return {**load.summary(taken, elapsed), "done_per_s": done / elapsed}
 
 

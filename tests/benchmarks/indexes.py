@@ -87,15 +87,15 @@ class Index:
 
 
 @asynccontextmanager
-async def milvus_server() -> AsyncIterator[str]:
-    """A Milvus server over an empty directory: its address."""
+async def milvus_server() -> AsyncIterator[MilvusServer]:
+    """A Milvus server over an empty directory."""
     if not installed():
         raise StartError("no Milvus server on this machine: run `make milvus-server`")
     with tempfile.TemporaryDirectory(prefix="aisle-bench-") as folder:
         server = MilvusServer(Path(folder) / "milvus")
         try:
             await asyncio.to_thread(server.start)
-            yield server.uri
+            yield server
         finally:
             server.end()
 

@@ -7,8 +7,9 @@ import itertools
 import json
 import statistics
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from tests.benchmarks import texts, wire
@@ -23,18 +24,53 @@ class LoadError(Exception):
 async def run(target: str, callers: int, seconds: float, offset: int) -> dict[str, Any]:
     """`callers` ask one after another for `seconds`."""
     questions = itertools.cycle(texts.queries(20_000)[offset:])
-    latencies: list[float] = []
 
-    async def caller(ask: Ask, until: float) -> None:
-        while (started := time.perf_counter()) < until:
-            await ask(next(questions))
-            latencies.append(time.perf_counter() - started)
+    def asking(ask: Ask) -> Call:
+        return lambda: ask(next(questions))
 
     async with wire.callers(target, callers) as asks:
-        started = time.perf_counter()
-        await asyncio.gather(*(caller(ask, started + seconds) for ask in asks))
-        elapsed = time.perf_counter() - started
-    return summary(latencies, elapsed)
+        return summary(*await by_tasks([asking(ask) for ask in asks], seconds))
+
+
+Call = Callable[[], Awaitable[Any]]
+
+
+async def by_tasks(calls: Sequence[Call], seconds: float) -> tuple[list[float], float]:
+    """Each of `calls` again and again for `seconds`, side by side: what each took, and all together."""
+    taken: list[float] = []
+
+    async def caller(call: Call, until: float) -> None:
+        while (started := time.perf_counter()) < until:
+            await call()
+            taken.append(time.perf_counter() - started)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(caller(call, started + seconds) for call in calls))
+    return taken, time.perf_counter() - started
+
+
+def by_threads(call: Callable[[], Any], callers: int, seconds: float) -> tuple[list[float], float]:
+    """The same by `callers` threads. Raises the first error of any."""
+    taken: list[float] = []
+    failures: list[Exception] = []
+
+    def caller(until: float) -> None:
+        try:
+            while (started := time.perf_counter()) < until:
+                call()
+                taken.append(time.perf_counter() - started)
+        except Exception as error:
+            failures.append(error)
+
+    started = time.perf_counter()
+    threads = [threading.Thread(target=caller, args=(started + seconds,)) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return taken, time.perf_counter() - started
 
 
 def summary(latencies: Sequence[float], elapsed: float) -> dict[str, Any]:

@@ -8,8 +8,6 @@ import asyncio
 import itertools
 import json
 import sys
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +40,6 @@ class Load:
     async def of_service(self, address: str) -> tuple[list[float], float]:
         """Latencies and elapsed time of calls to a retrieval service, over one channel as the gateway's."""
         questions = itertools.cycle(self.vectors)
-        taken: list[float] = []
         async with grpc.aio.insecure_channel(address) as channel:
             method = channel.unary_unary(
                 "/aisle.retrieval.v1.VectorRetrieval/Search",
@@ -50,52 +47,34 @@ class Load:
                 response_deserializer=pb.SearchResponse.FromString,
             )
 
-            async def caller(until: float) -> None:
-                while (started := time.perf_counter()) < until:
-                    asked = embeddings.pack(next(questions)[None], self.version)
-                    found = await method(pb.SearchRequest(embeddings=asked, limit=self.limit), timeout=30)
-                    self._check(len(found.candidates[0].hits))
-                    taken.append(time.perf_counter() - started)
+            async def ask() -> None:
+                asked = embeddings.pack(next(questions)[None], self.version)
+                found = await method(pb.SearchRequest(embeddings=asked, limit=self.limit), timeout=30)
+                self._check(len(found.candidates[0].hits))
 
-            started = time.perf_counter()
-            await asyncio.gather(*(caller(started + self.seconds) for _ in range(self.callers)))
-            return taken, time.perf_counter() - started
+            return await load.by_tasks([ask] * self.callers, self.seconds)
 
     def of_milvus(self, uri: str, collection: str) -> tuple[list[float], float]:
         """The same by bare pymilvus, a thread a caller over one client."""
         client = MilvusClient(uri)
         questions = itertools.cycle(self.vectors)
-        taken: list[float] = []
-        failures: list[Exception] = []
 
-        def caller(until: float) -> None:
-            try:
-                while (started := time.perf_counter()) < until:
-                    (found,) = client.search(
-                        collection,
-                        data=[next(questions).tobytes()],
-                        anns_field="vector",
-                        limit=self.limit,
-                        output_fields=["payload"],
-                        search_params={"metric_type": "COSINE", "params": {"ef": max(EF, self.limit)}},
-                        consistency_level="Bounded",
-                    )
-                    self._check(len(found))
-                    taken.append(time.perf_counter() - started)
-            except Exception as error:
-                failures.append(error)
+        def ask() -> None:
+            (found,) = client.search(
+                collection,
+                data=[next(questions).tobytes()],
+                anns_field="vector",
+                limit=self.limit,
+                output_fields=["payload"],
+                search_params={"metric_type": "COSINE", "params": {"ef": max(EF, self.limit)}},
+                consistency_level="Bounded",
+            )
+            self._check(len(found))
 
-        started = time.perf_counter()
-        threads = [threading.Thread(target=caller, args=(started + self.seconds,)) for _ in range(self.callers)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        elapsed = time.perf_counter() - started
-        client.close()
-        if failures:
-            raise failures[0]
-        return taken, elapsed
+        try:
+            return load.by_threads(ask, self.callers, self.seconds)
+        finally:
+            client.close()
 
     def _check(self, hits: int) -> None:
         if hits != self.limit:

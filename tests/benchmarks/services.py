@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -73,7 +73,9 @@ def told(profile: dict[str, float]) -> str:
 
 
 @asynccontextmanager
-async def service(name: str, *flags: str, log: str = "") -> AsyncIterator[Service]:
+async def service(
+    name: str, *flags: str, log: str = "", env: Mapping[str, str] | None = None
+) -> AsyncIterator[Service]:
     """`services.<name>`, serving. `log` tells two of one name apart."""
     port, metrics = free_ports(2)
     kind = next(kind for kind in KINDS if kind.name == name)
@@ -82,6 +84,6 @@ async def service(name: str, *flags: str, log: str = "") -> AsyncIterator[Servic
     async def serving() -> bool:
         return await asyncio.to_thread(client.health, f"127.0.0.1:{port}", kind.health) == "SERVING"
 
-    async with started(log or name, command) as process:
+    async with started(log or name, command, env) as process:
         await until_ready(log or name, process, serving, START_S)
         yield Service(f"127.0.0.1:{port}", f"http://127.0.0.1:{metrics}/metrics")

@@ -48,7 +48,7 @@ class Shops(Bench):
     async def server(self) -> str:
         """The address of a Milvus server."""
         if self._server is None:
-            self._server = await self._stack.enter_async_context(milvus_server())
+            self._server = (await self._stack.enter_async_context(milvus_server())).uri
         return self._server
 
     async def rows(self) -> Vectors:

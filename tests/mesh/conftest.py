@@ -21,6 +21,7 @@ from deploy.local.mesh import Mesh
 from deploy.local.spec import DEFAULT_BUNDLE, KINDS, MeshSpec
 from shared.catalogue.generator import generate
 from shared.rpc.items import item_to_proto
+from shared.rpc.tls import channel_credentials
 
 TIMEOUT_S = 10.0
 GENERATED = 240
@@ -44,7 +45,15 @@ class Shop:
 
     @cached_property
     def channels(self) -> dict[str, grpc.Channel]:
-        return {kind.name: grpc.insecure_channel(self.mesh.address(kind.name)) for kind in KINDS}
+        return {kind.name: self.connect(kind.name) for kind in KINDS}
+
+    def connect(self, name: str) -> grpc.Channel:
+        """A channel to one service as its callers take it: through the proxy, and with a certificate, if there are."""
+        address = self.mesh.spec.target(name) if self.mesh.spec.listeners else self.mesh.address(name)
+        operator = self.mesh.spec.operator
+        if operator is None:
+            return grpc.insecure_channel(address)
+        return grpc.secure_channel(address, channel_credentials(operator.read()))
 
     @property
     def gateway(self) -> Any:
@@ -78,7 +87,8 @@ class Shop:
         return self.gateway.Search(gateway_pb2.SearchRequest(query=query, **fields), timeout=timeout)
 
     def health(self, name: str, service: str = "") -> str:
-        return client.health(self.mesh.address(name), service)
+        with client.presenting(self.mesh.spec.operator):
+            return client.health(self.mesh.address(name), service)
 
     def close(self) -> None:
         for channel in self.channels.values():

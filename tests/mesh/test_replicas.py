@@ -75,7 +75,7 @@ class Load:
         self._ended = threading.Event()
 
     def run(self) -> None:
-        with grpc.insecure_channel(self._shop.mesh.address("gateway")) as channel:
+        with self._shop.connect("gateway") as channel:
             stub = gateway_pb2_grpc.GatewayStub(channel)
             while not self._ended.wait(PAUSE_S):
                 self.answers.append(self._search(stub))
@@ -245,7 +245,7 @@ class Broken(grpc.GenericRpcHandler):
 
 
 @contextmanager
-def broken(address: str, code: grpc.StatusCode) -> Iterator[Broken]:
+def broken(address: str, code: grpc.StatusCode, credentials: grpc.ServerCredentials | None = None) -> Iterator[Broken]:
     """A server that says SERVING and does not serve."""
     server = grpc.server(futures.ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
     healthy = health.HealthServicer(experimental_non_blocking=True)
@@ -253,7 +253,10 @@ def broken(address: str, code: grpc.StatusCode) -> Iterator[Broken]:
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     failing = Broken(code)
     server.add_generic_rpc_handlers([failing])
-    server.add_insecure_port(address)
+    if credentials is None:
+        server.add_insecure_port(address)
+    else:
+        server.add_secure_port(address, credentials)
     server.start()
     try:
         yield failing

@@ -15,10 +15,17 @@ from services.trainer.finetune.data import Judgements, Texts
 from shared.errors import AisleError
 from shared.rpc.client import Dependency
 from shared.rpc.embeddings import pack
+from shared.settings import MtlsSettings, settings_config
 
 _NAME = "aisle.retrieval.v1.VectorRetrieval"
 _QUERIES_A_CALL = 32
 _TIMEOUT_S = 30.0
+
+
+class TrainerSettings(MtlsSettings):
+    """Who the trainer is to the services it asks (`AISLE_TRAINER_MTLS_…`)."""
+
+    model_config = settings_config("trainer")
 
 
 def search(
@@ -36,7 +43,7 @@ async def _search(
     target: str, model: SentenceTransformer, version: str, keys: Sequence[str], judgements: Judgements, texts: Texts,
     depth: int,
 ) -> dict[str, list[str]]:  # fmt: skip
-    service = Dependency("vector_retrieval", _NAME, target)
+    service = Dependency("vector_retrieval", _NAME, target, TrainerSettings().mtls())  # type: ignore[call-arg]
     stub = vector_retrieval_pb2_grpc.VectorRetrievalStub(service.channel)
     found: dict[str, list[str]] = {}
     try:

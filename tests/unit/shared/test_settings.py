@@ -68,6 +68,24 @@ def test_secrets_are_never_printed() -> None:
     assert json.loads(printed)["token"] == "**********"
 
 
+def test_plain_text_is_what_a_laptop_gets() -> None:
+    assert LampSettings.parse([]).mtls() is None
+
+
+def test_two_files_are_no_identity() -> None:
+    said = refused("--mtls-certificate-file", "lamp.crt", "--mtls-key-file", "lamp.key")
+    assert "all three, or none" in said
+
+
+def test_callers_are_told_by_commas() -> None:
+    names = "spiffe://aisle.local/gateway, spiffe://aisle.local/jobs"
+    assert LampSettings.parse(["--mtls-callers", names]).callers == {
+        "spiffe://aisle.local/gateway",
+        "spiffe://aisle.local/jobs",
+    }
+    assert "'gateway' is no SPIFFE name" in refused("--mtls-callers", "gateway")
+
+
 def test_help_documents_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         LampSettings.parse(["--help"])

@@ -6,6 +6,9 @@ import importlib.util
 import pytest
 
 from deploy.kubernetes import startup
+from deploy.local.certificates import dns_name
+from deploy.local.identities import callers
+from deploy.local.kinds import KINDS, OPERATOR
 from services.trainer.__main__ import JOBS
 from shared.settings import ServiceSettings
 from tests.integration.deploy.kubernetes.view import MODULES, View, settings_class
@@ -36,12 +39,35 @@ def test_ports_are_those_of_the_settings(view: View, monkeypatch: pytest.MonkeyP
     services = {told["metadata"]["name"]: told["spec"] for told in view.of("Service")}
     for name, settings in servers(view, monkeypatch):
         pod = pods[name]
-        assert pod.ports() == {"grpc": settings.port, "metrics": settings.metrics_port}
+        secured = settings.health_port is not None
+        health = {"health": settings.health_port} if secured else {}
+        assert pod.ports() == {"grpc": settings.port, "metrics": settings.metrics_port, **health}
         assert settings.host == "0.0.0.0"
         probes = [pod.main[probe]["grpc"]["port"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")]
-        assert probes == [settings.port] * 3
+        assert probes == [settings.health_port if secured else settings.port] * 3
         (port,) = services[name]["ports"]
         assert (port["port"], port["targetPort"]) == (settings.port, "grpc")
+
+
+def test_with_mtls_everyone_has_a_certificate_of_its_own_and_the_roads_of_the_design(
+    view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pods = {pod.name: pod for pod in view.servers}
+    certificates = {told["metadata"]["name"]: told["spec"] for told in view.of("Certificate")}
+    for name, settings in servers(view, monkeypatch):
+        assert (settings.mtls() is not None) == ("mtls" in view.mix.parts)
+        if settings.mtls() is None:
+            continue
+        account = pods[name].spec["serviceAccountName"]
+        secrets = {volume["name"]: volume.get("secret") for volume in pods[name].spec["volumes"]}
+        certificate = certificates[account]
+        assert secrets["tls"] == {"secretName": certificate["secretName"]}
+        assert account in certificate["dnsNames"], "callers ask for this name"
+        (kind,) = (kind for kind in KINDS if kind.name == account.replace("-", "_"))
+        roads = {f"spiffe://cluster.local/ns/aisle/sa/{dns_name(caller)}" for caller in callers(kind)}
+        # Those who call from outside have names that are not known here.
+        outside = kind.name in {"gateway", "user_events"}
+        assert settings.callers == (set() if outside else {road for road in roads if not road.endswith(OPERATOR)})
 
 
 def test_commands_are_understood(view: View) -> None:

@@ -169,3 +169,29 @@ async def test_a_cancelled_probe_does_not_keep_the_breaker_open(guard: Guard, cl
     with pytest.raises(asyncio.CancelledError):
         await probing
     assert await run(guard, "back") == "back"
+
+
+async def test_one_hitch_that_fails_many_calls_counts_once(guard: Guard, breaker: Breaker, clock: FakeClock) -> None:
+    gate = asyncio.Event()
+
+    async def hitch() -> None:
+        await gate.wait()
+        raise DeadlineError("too slow")
+
+    async def together(count: int) -> None:
+        gate.clear()
+        calls = [asyncio.ensure_future(guard.run(hitch)) for _ in range(count)]
+        await asyncio.sleep(0)
+        clock.advance(0.2)
+        gate.set()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(result, UnavailableError | DeadlineError) for result in results)
+
+    await together(20)
+    await together(20)
+    assert breaker.state is State.CLOSED
+    assert await run(guard, "ok") == "ok"
+    # But one that lasts opens it.
+    for _ in range(3):
+        await together(20)
+    assert breaker.state is State.OPEN

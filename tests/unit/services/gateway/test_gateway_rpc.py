@@ -287,3 +287,33 @@ async def test_index_gone(mesh: Mesh) -> None:
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         assert details(error, error_details_pb2.RetryInfo).retry_delay.ToMilliseconds() > 0
     assert "vector_retrieval" in (await mesh.services[GATEWAY].check() or "")
+
+
+@pytest.mark.parametrize("mesh", [{"max_running": 1, "max_waiting": 0}], indirect=True)
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("Search", gateway_pb2.SearchRequest(query="bed")),
+        ("SimilarItems", gateway_pb2.SimilarItemsRequest(item_id="i1")),
+        ("Recommend", gateway_pb2.RecommendRequest(user_id="u1")),
+    ],
+)
+async def test_what_is_more_than_may_be_worked_on_is_refused(mesh: Mesh, method: str, request_: Any) -> None:
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+    search = mesh.backend.on["Search"]
+
+    async def slow(request: Any) -> Any:
+        begun.set()
+        await goes_on.wait()
+        return await search(request)
+
+    mesh.backend.on["Search"] = slow
+    first = asyncio.ensure_future(mesh.gateway.Search(gateway_pb2.SearchRequest(query="bed")))
+    await begun.wait()
+    error = await refusal(getattr(mesh.gateway, method)(request_))
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert details(error, error_details_pb2.ErrorInfo).reason == "QUEUE_FULL"
+    assert details(error, error_details_pb2.RetryInfo).retry_delay.ToMilliseconds() > 0
+    goes_on.set()
+    assert (await first).results
+    assert (await mesh.gateway.Search(gateway_pb2.SearchRequest(query="bed"))).results

@@ -1,0 +1,1 @@
+"""Envoy before the services of a mesh: its configuration, and its process."""
