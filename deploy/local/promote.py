@@ -30,7 +30,7 @@ def run(location: str, folder: Path, override: str | None) -> int:
     known = state.load(folder)
     if known is None:
         raise LocalError("no mesh is up: start one with `make up`")
-    spec = MeshSpec.default(index=Path(known.index), folder=folder).at_ports(known.ports())
+    spec = known.restore(MeshSpec.default(index=Path(known.index), folder=folder))
     job = [sys.executable, "-m", "services.trainer", "promote", "--registry", location]
     if override:
         job += ["--override", override]
