@@ -21,9 +21,13 @@ LIVE = "live"
 does not serve, and is not helped by being restarted."""
 
 REPLICA = "replica"
-"""What a client that balances over replicas watches (gRFC A17): SERVING while this one wants calls. It follows the
-primary service, except where that one's check looks at what all replicas depend on alike, as a store: without it none
-is better than another, and callers want to hear from one why they fail."""
+"""What a client that balances over replicas watches (gRFC A17): SERVING while this one is as good as the others.
+
+It follows the primary service, with two exceptions. Where that one's check looks at what all replicas depend on alike
+(a store), none is better than another without it, and callers want to hear from one why they fail. And one that drains
+answers as ever until just before its connections end, which is what makes clients look for its successors: those that
+know of no other replica yet would have none.
+"""
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -67,11 +71,17 @@ class HealthMonitor:
                     await self.servicer.set(name, _SERVING if reason is None else _NOT_SERVING)
 
     async def drain(self) -> None:
-        """NOT_SERVING for everything, for good."""
+        """NOT_SERVING for good, for all but those that watch `REPLICA`."""
         self._draining = True
-        await self.servicer.enter_graceful_shutdown()
+        for service in ("", *self._checks):
+            await self.servicer.set(service, _NOT_SERVING)
         for service in self._checks:
             metrics.HEALTH_SERVING.labels(service).set(0)
+
+    async def leave(self) -> None:
+        """NOT_SERVING for good, for those that watch `REPLICA` too."""
+        self._draining = True
+        await self.servicer.set(REPLICA, _NOT_SERVING)
 
     async def _reason(self, check: Check) -> str | None:
         try:

@@ -4,8 +4,8 @@
     main("gateway", GatewaySettings, build)
 
 The gRPC port opens when `build` has returned, so a port that answers belongs to a warm service. SIGTERM and SIGINT
-drain: health flips first, new calls are refused after `drain_delay_s`, running ones get `grace_s` to finish. A second
-signal ends the process at once.
+drain: health flips first, new calls are refused and connections told to end after `drain_delay_s`, running ones get
+`grace_s` to finish. A second signal ends the process at once.
 """
 
 import asyncio
@@ -38,6 +38,11 @@ there the interceptor refuses with INVALID_ARGUMENT, which says what to do."""
 
 _ALONE: list[tuple[str, Any]] = [("grpc.so_reuseport", 0)]
 """Two processes on one port would share its calls unnoticed."""
+
+_LEAVE_S = 0.2
+"""From telling clients that watch to ending connections. gRPC's server cancels calls that have arrived and wait for the
+event loop when it stops, so there should be none. No longer: a client that knows of no other replica looks for one when
+the connection ends, and its retries last as long as this."""
 
 Settings = TypeVar("Settings", bound=ServiceSettings)
 
@@ -108,14 +113,17 @@ async def serve(settings: Settings, build: Build[Settings]) -> None:
         watching = asyncio.create_task(monitor.run())
         _log.info("listening", address=f"{settings.host}:{settings.port}", metrics_port=settings.metrics_port)
         await waiting
-        await _drain(settings, server, monitor)
+        await drain(settings, server, monitor)
         watching.cancel()
 
 
-async def _drain(settings: ServiceSettings, server: grpc.aio.Server, monitor: HealthMonitor) -> None:
+async def drain(settings: ServiceSettings, server: grpc.aio.Server, monitor: HealthMonitor) -> None:
+    """Ends `server` so that nobody who balances, by probes, by DNS or by watching its health, loses a call."""
     _log.info("draining", drain_delay_s=settings.drain_delay_s, grace_s=settings.grace_s)
     await monitor.drain()
     await asyncio.sleep(settings.drain_delay_s)
+    await monitor.leave()
+    await asyncio.sleep(_LEAVE_S)
     await server.stop(settings.grace_s)
     _log.info("stopped")
 

@@ -148,7 +148,7 @@ def test_a_drain_flips_health_first_then_refuses_then_lets_running_calls_finish(
                 time.sleep(0.02)
             # Health has flipped, calls are still taken: balancers need a moment to notice.
             assert item_encoder_pb2_grpc.ItemEncoderStub(late).GetModel(model_pb2.GetModelRequest(), timeout=5)
-            time.sleep(max(0.0, 1.3 - (time.monotonic() - started)))
+            time.sleep(max(0.0, 1.6 - (time.monotonic() - started)))
             with pytest.raises(grpc.RpcError) as refused, grpc.insecure_channel(alone.address) as fresh:
                 item_encoder_pb2_grpc.ItemEncoderStub(fresh).GetModel(model_pb2.GetModelRequest(), timeout=5)
             assert refused.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -33,8 +33,12 @@ METHODS = {"query_encoder": "EncodeQueries", "reranker": "Rerank"}
 CALLERS = 4
 PAUSE_S = 0.05
 """Between two searches of a caller: some fifty a second at most, which leaves a small machine room to start models."""
-EJECTED_S = 6.0
-"""Two intervals of outlier detection and some time for a busy machine."""
+EJECTED_S = 30.0
+"""Two intervals of outlier detection are 4; a machine that makes hardly five calls a replica in one needs more."""
+HUNG_S = 20.0
+"""More than an ejection lasts, and than keepalive needs."""
+ENOUGH = 20
+"""Answers in a row, of which a replica that is not left out would have had several."""
 ITEMS = 60
 
 _ENV = {
@@ -202,7 +206,7 @@ def test_a_rolling_restart_is_not_noticed(shop: Shop) -> None:
             is_given_calls(shop, name)
             ready = time.monotonic() - stopped
             say(f"{name}: {stopped - started:.1f} s to drain and end, {ready:.1f} s until it had calls again")
-            assert stopped - started < 5, "nothing that runs takes so long"
+            assert stopped - started < 8, "nothing that runs takes so long, and grace is 10"
     told("rolling restart", load.answers)
     assert len(load.answers) > 100
     assert set(outcomes(load.answers)) == {"whole"}
@@ -260,48 +264,52 @@ def broken(address: str, code: grpc.StatusCode, credentials: grpc.ServerCredenti
         server.stop(0).wait()
 
 
+def until_whole(load: Load, asked: Callable[[], int]) -> tuple[list[Answer], list[Answer]]:
+    """What was answered until one replica is left out, and then: `asked` is how often that one was asked so far."""
+    started = time.monotonic()
+    while True:
+        mark, had = time.monotonic(), asked()
+        eventually(lambda: len(load.since(mark)) >= ENOUGH, 30)  # noqa: B023
+        after = load.since(mark)
+        if set(outcomes(after)) == {"whole"} and asked() == had:
+            return [answer for answer in load.since(started) if answer.at < mark], after
+        assert mark - started < EJECTED_S, outcomes(load.since(started))
+
+
 @pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE])
 def test_a_replica_that_answers_with_errors_is_left_out(shop: Shop, code: grpc.StatusCode) -> None:
     name = "query_encoder-3"
     shop.mesh.stop_service(name)
     with under_load(shop) as load, broken(shop.mesh.address(name), code) as failing:
         eventually(lambda: failing.calls > 0, 10)
-        started = time.monotonic()
-        time.sleep(EJECTED_S)
-        ejected, had = time.monotonic(), failing.calls
-        eventually(lambda: len(load.since(ejected)) >= 60, 10)
-        after, still = load.since(ejected), failing.calls
-    before = [answer for answer in load.since(started) if answer.at < ejected]
-    told(f"{code.name}, {had} calls until it is left out", before)
+        before, after = until_whole(load, lambda: failing.calls)
+    told(f"{code.name}, {failing.calls} calls until it is left out", before)
     told(f"{code.name}, afterwards", after)
     assert not any(answer.failed for answer in load.answers)
-    assert set(outcomes(after)) == {"whole"}
-    assert still == had
     if code is grpc.StatusCode.UNAVAILABLE:
-        assert set(outcomes(before)) == {"whole"}, "what one refuses is asked of another"
+        assert set(outcomes(load.answers)) == {"whole"}, "what one refuses is asked of another"
     else:
-        assert share_degraded(before) > 0, "a test of nothing: it was never asked"
+        assert 0 < share_degraded(before) < 1
+    assert share_degraded(after) == 0
 
 
-def test_a_replica_that_hangs_is_left_out(shop: Shop) -> None:
+def test_a_replica_that_hangs_is_left_out_and_nothing_fails(shop: Shop) -> None:
     name = "query_encoder-2"
     with under_load(shop, timeout_s=1.0) as load:
-        eventually(lambda: len(load.answers) >= 20, 20)
+        eventually(lambda: len(load.answers) >= ENOUGH, 20)
         shop.mesh.signal(name, SIGSTOP)
-        started = time.monotonic()
         try:
-            time.sleep(EJECTED_S)
-            ejected = time.monotonic()
-            eventually(lambda: len(load.since(ejected)) >= 60, 10)
-            after = load.since(ejected)[:60]
-            time.sleep(15)
-            late = load.since(ejected + 3)
+            before, after = until_whole(load, lambda: 0)
+            left_out = time.monotonic()
+            # It is tried again, and its connection is given up by then.
+            time.sleep(HUNG_S)
+            late = load.since(left_out)
         finally:
             shop.mesh.signal(name, SIGCONT)
         is_given_calls(shop, name, within_s=30)
-    before = [answer for answer in load.since(started) if answer.at < ejected]
     told("hung, until it is left out", before)
     told("hung, afterwards", after)
-    told("hung, the next 18 s", late)
+    told(f"hung, {HUNG_S:.0f} s more", late)
     assert not any(answer.failed for answer in load.answers)
-    assert set(outcomes(after)) == {"whole"}
+    assert share_degraded(before) > 0
+    assert share_degraded(late) < share_degraded(before) / 2

@@ -14,12 +14,16 @@ from aisle.encoder.v1 import query_encoder_pb2_grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from shared.errors import AisleError, InternalError, OverloadedError, UnavailableError
-from shared.rpc import balancing
+from shared.rpc import balancing, client
 from shared.rpc.client import Dependency
 from shared.rpc.health import HealthMonitor
 from shared.rpc.interceptor import CallInterceptor
+from shared.rpc.server import drain
+from shared.settings import ServiceSettings
+from tests.support.dns import names
 from tests.unit.shared.rpc.conftest import SERVICE, Request, Response, Scripted, forever
 
+OPTIONS = client._OPTIONS
 INTERVAL_S = 0.2
 """Of outlier detection, so that a test need not wait for the real one."""
 
@@ -52,7 +56,9 @@ class Replica:
 
 
 @asynccontextmanager
-async def serving(*, shared_fate: bool = False, options: Sequence[tuple[str, Any]] = ()) -> AsyncIterator[Replica]:
+async def serving(
+    address: str = "127.0.0.1:0", *, shared_fate: bool = False, options: Sequence[tuple[str, Any]] = ()
+) -> AsyncIterator[Replica]:
     server = grpc.aio.server(interceptors=[CallInterceptor(10.0, 4 << 20)], options=options)
 
     async def check() -> str | None:
@@ -62,8 +68,9 @@ async def serving(*, shared_fate: bool = False, options: Sequence[tuple[str, Any
     scripted = Scripted()
     query_encoder_pb2_grpc.add_QueryEncoderServicer_to_server(scripted, server)
     health_pb2_grpc.add_HealthServicer_to_server(monitor.servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    replica = Replica(server, monitor, f"127.0.0.1:{port}", scripted)
+    host, _, _ = address.partition(":")
+    port = server.add_insecure_port(address)
+    replica = Replica(server, monitor, f"{host}:{port}", scripted)
     scripted.behaviour = replica.answers
     await monitor.open()
     await monitor.look()
@@ -80,9 +87,11 @@ async def shop(count: int = 3, **options: Any) -> AsyncIterator[tuple[list[Repli
 
 
 @asynccontextmanager
-async def calling(replicas: Sequence[Replica], *, client_balancing: bool = True) -> AsyncIterator[Dependency]:
-    target = f"ipv4:{','.join(replica.address for replica in replicas)}"
-    dependency = Dependency("query_encoder", SERVICE, target, client_balancing=client_balancing)
+async def calling(
+    replicas: Sequence[Replica], target: str | None = None, *, client_balancing: bool = True
+) -> AsyncIterator[Dependency]:
+    addresses = f"ipv4:{','.join(replica.address for replica in replicas)}"
+    dependency = Dependency("query_encoder", SERVICE, target or addresses, client_balancing=client_balancing)
     # Until all are connected, those that are get everything.
     await eventually(lambda: call_all(dependency, replicas))
     for replica in replicas:
@@ -128,17 +137,26 @@ async def test_every_replica_gets_its_share() -> None:
         assert [replica.calls for replica in replicas] == [10, 10, 10]
 
 
-async def test_one_that_drains_gets_nothing_more_and_its_callers_do_not_notice() -> None:
+async def test_one_that_ends_gets_nothing_more_and_its_callers_do_not_notice() -> None:
     async with shop() as (replicas, dependency):
-        await replicas[1].monitor.drain()
-        assert await call(dependency, 3) == {"OK": 3}
+        started = time.monotonic()
+        assert set(await while_ending(replicas[1], dependency)) == {"OK"}
+        assert time.monotonic() - started < 5, "who watches its health must not hold a replica that ends"
         replicas[1].calls = 0
         assert await call(dependency, 30) == {"OK": 30}
         assert replicas[1].calls == 0
-        started = time.monotonic()
-        await replicas[1].server.stop(10)
-        assert time.monotonic() - started < 5, "who watches its health must not hold a replica that ends"
-        assert await call(dependency, 30) == {"OK": 30}
+
+
+async def while_ending(replica: Replica, dependency: Dependency) -> Counter[str]:
+    """What came of calls that are made, eight at a time, while `replica` ends."""
+    settings = ServiceSettings(port=0, metrics_port=0, drain_delay_s=0.1, grace_s=10)
+    ending = asyncio.create_task(drain(settings, replica.server, replica.monitor))
+    outcomes: Counter[str] = Counter()
+    while not ending.done():
+        for told in await asyncio.gather(*(call(dependency, 3) for _ in range(8))):
+            outcomes += told
+    await ending
+    return outcomes
 
 
 async def test_one_that_says_it_does_not_serve_gets_nothing_until_it_does() -> None:
@@ -166,6 +184,27 @@ async def test_connections_that_grow_old_are_replaced_unnoticed() -> None:
             outcomes += await call(dependency, 10)
         assert set(outcomes) == {"OK"}
         assert all(replica.calls > 0 for replica in replicas)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_replicas_that_are_replaced_are_found_by_their_name(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a rolling update does: a pod that is ready joins the name, then one that goes leaves it, drains and ends."""
+    sooner = [(name, 100 if name == "grpc.dns_min_time_between_resolutions_ms" else value) for name, value in OPTIONS]
+    monkeypatch.setattr(client, "_OPTIONS", sooner)
+    hosts = [f"127.0.0.{number}" for number in range(2, 2 + 2 * count)]
+    async with AsyncExitStack() as stack:
+        replicas = [await stack.enter_async_context(serving(f"{hosts[0]}:0"))]
+        port = replicas[0].address.partition(":")[2]
+        replicas += [await stack.enter_async_context(serving(f"{host}:{port}")) for host in hosts[1:]]
+        told, at = await stack.enter_async_context(names(hosts[:count]))
+        target = f"dns://{at}/replicas.test:{port}"
+        dependency = await stack.enter_async_context(calling(replicas[:count], target))
+        for leaves, joins in zip(replicas[:count], replicas[count:], strict=True):
+            told.addresses = [*told.addresses[1:], joins.address.partition(":")[0]]
+            assert set(await while_ending(leaves, dependency)) == {"OK"}
+            await eventually(lambda joins=joins: call_all(dependency, [joins]))  # type: ignore[misc]
+        assert await call(dependency, 20) == {"OK": 20}
+        assert told.asked > count
 
 
 async def test_without_their_store_replicas_keep_their_calls_and_say_why_they_fail() -> None:
@@ -232,13 +271,16 @@ async def test_where_all_fail_alike_most_are_kept() -> None:
     async with shop() as (replicas, dependency):
         for replica in replicas:
             replica.fails_with(InternalError("all broken"))
-        until = time.monotonic() + 4 * INTERVAL_S
-        while time.monotonic() < until:
-            await call(dependency, 15)
-        for replica in replicas:
-            replica.calls = 0
-        await call(dependency, 30)
-        assert sorted(replica.calls for replica in replicas) == [0, 15, 15]
+
+        async def one_is_left_out() -> bool:
+            for replica in replicas:
+                replica.calls = 0
+            await call(dependency, 30)
+            return sorted(replica.calls for replica in replicas) == [0, 15, 15]
+
+        await eventually(one_is_left_out)
+        await asyncio.sleep(2 * INTERVAL_S)
+        assert await one_is_left_out()
 
 
 async def test_where_a_proxy_balances_the_channel_neither_watches_nor_retries() -> None:

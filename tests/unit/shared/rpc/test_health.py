@@ -98,7 +98,18 @@ async def test_a_replica_leaves_the_rotation_for_a_fault_of_its_own(shared_fate:
     assert await status(monitor, health.REPLICA) == expected
     await monitor.look()
     assert await status(monitor, health.REPLICA) == expected
+
+
+async def test_a_replica_that_drains_keeps_the_calls_of_those_who_hold_a_connection() -> None:
+    monitor = HealthMonitor({"a.B": fine}, interval_s=1)
+    await monitor.open()
+    await monitor.look()
     await monitor.drain()
+    await monitor.look()
+    told = [await status(monitor, service) for service in ("", "a.B", health.REPLICA, health.LIVE)]
+    assert told == [NOT_SERVING, NOT_SERVING, SERVING, SERVING]
+    await monitor.leave()
+    await monitor.look()
     assert await status(monitor, health.REPLICA) == NOT_SERVING
 
 
