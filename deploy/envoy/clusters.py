@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from deploy.envoy import tls
-from shared.rpc.health import REPLICA
 
 _HTTP = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -18,7 +17,9 @@ _HEALTH = {
     "timeout": "1s",
     "unhealthy_threshold": 2,
     "healthy_threshold": 1,
-    "grpc_health_check": {"service_name": REPLICA},
+    # As probes ask: a replica that drains says so at once. Where all say no, for a store that is away, all are called
+    # as before (panic), and callers hear from one why they fail.
+    "grpc_health_check": {},
 }
 
 _OUTLIERS = {

@@ -33,6 +33,8 @@ def bootstrap(spec: MeshSpec, secrets: Path) -> dict[str, Any]:
     return {
         "node": {"id": "aisle", "cluster": "aisle"},
         "admin": {"address": address(spec.service(PROXY.name).metrics_port)},
+        # Who was left out, when, and why.
+        "cluster_manager": {"outlier_detection": {"event_log_path": str(spec.logs / "envoy-ejections.log")}},
         "static_resources": {
             "listeners": [
                 listener(kind.name, spec.listeners[kind.name], callers(kind), secrets, access_log) for kind in KINDS

@@ -80,8 +80,11 @@ def _filter(name: str, kind: str, **config: Any) -> dict[str, Any]:
 
 
 def _access_log(kind: str, path: Path) -> dict[str, Any]:
+    health = {"name": ":path", "string_match": {"prefix": "/grpc.health."}, "invert_match": True}
     return {
         "name": "envoy.access_loggers.file",
+        # Asked for every second, and not worth a line.
+        "filter": {"header_filter": {"header": health}},
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
             "path": str(path),

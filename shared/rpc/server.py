@@ -36,13 +36,13 @@ _TRANSPORT_SLACK = 4
 """gRPC itself cuts off at this many times `max_request_bytes`, with RESOURCE_EXHAUSTED and no field named; up to
 there the interceptor refuses with INVALID_ARGUMENT, which says what to do."""
 
+_ALONE: list[tuple[str, Any]] = [("grpc.so_reuseport", 0)]
+"""Two processes on one port would share its calls unnoticed."""
+
 _LEAVE_S = 0.2
 """From telling clients that watch to ending connections. gRPC's server cancels calls that have arrived and wait for the
 event loop when it stops, so there should be none. No longer: a client that knows of no other replica looks for one when
 the connection ends, and its retries last as long as this."""
-
-_ALONE: list[tuple[str, Any]] = [("grpc.so_reuseport", 0)]
-"""Two processes on one port would share its calls unnoticed."""
 
 Settings = TypeVar("Settings", bound=ServiceSettings)
 
