@@ -164,8 +164,8 @@ bench: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure: PART=e
 TASK ?= recommend
 
 .PHONY: evaluate
-evaluate: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure quality: TASK=recommend
-	@$(PY) -m tests.evaluation --task $(TASK)
+evaluate: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure quality: TASK=recommend, or TASK=search ARGS="--prepared … --model … --reranker … --served"
+	@$(PY) -m tests.evaluation --task $(TASK) $(ARGS)
 
 .PHONY: milvus-server
 milvus-server: build/peers/milvus/bin/milvus-server ## Install a real Milvus server for the tests, in its own environment

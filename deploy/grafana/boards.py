@@ -31,6 +31,9 @@ _OVERVIEW = Board(
               "Share of calls to a dependency that fail.", "runbooks/not-serving.md", "{{grpc_service}}"),
         Panel("Gateway: worked on", "sum(aisle_gateway_requests_running)", "short",
               "Requests in progress.", "At max_running a replica, it is full: runbooks/gateway-refuses.md"),
+        Panel("Gateway: places", "sum(aisle_gateway_requests_places)", "short",
+              "How many requests are worked on at most.", "Below max_running a replica, answers take too long: look for "
+              "the slow stage."),
         Panel("Gateway: waiting", "sum(aisle_gateway_requests_waiting)", "short",
               "Requests that wait for their turn.", "runbooks/gateway-refuses.md"),
         Panel("Gateway: refused", rate("aisle_gateway_requests_refused_total", "method, reason"), "reqps",

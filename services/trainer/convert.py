@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 
 from services.trainer.base import BaseModel
-from services.trainer.graph import Architecture, Fp32Linear, GraphSpec, build_graph
+from services.trainer.graph import Architecture, Fp32Linear, Fp32Table, GraphSpec, Int8Table, build_graph
 from services.trainer.int8 import export_int8
 from services.trainer.options import ExportOptions
 from services.trainer.parity import check_parity
@@ -14,7 +14,7 @@ from services.trainer.probe import BiEncoderProbe, CrossEncoderProbe, Probe
 from services.trainer.record import command_line
 from services.trainer.reference import Reference
 from services.trainer.validation import ValidationSet, read_means
-from shared.bundles import BundleKind, Floors, Int8Report, Manifest, Metrics, Parity, Precision
+from shared.bundles import BundleKind, Int8Report, Manifest, Metrics, Parity, Precision
 from shared.inference.backends.onnx import open_session
 from shared.inference.tokens import TextTokenizer
 
@@ -46,7 +46,10 @@ def convert(staged: Path, base: BaseModel, validation: ValidationSet, options: E
         command=command_line(),
     )
     probe = _probe(staged, manifest, validation)
-    parity, int8 = _write_graphs(staged, base, spec, probe, options.floors)
+    parity, int8 = _write_graphs(staged, base, spec, probe, options)
+    if options.slim:
+        for path in (*staged.glob("*.safetensors"), staged / "onnx" / f"model_{Precision.FP32}.onnx"):
+            path.unlink()
     metrics = Metrics(parity=parity, int8=int8, validation_set=validation.name, evaluation=_evaluation(base, options))
     return manifest.model_copy(update={"metrics": metrics})
 
@@ -68,7 +71,7 @@ def _probe(staged: Path, manifest: Manifest, validation: ValidationSet) -> Probe
 
 
 def _write_graphs(
-    staged: Path, base: BaseModel, spec: GraphSpec, probe: Probe, floors: Floors
+    staged: Path, base: BaseModel, spec: GraphSpec, probe: Probe, options: ExportOptions
 ) -> tuple[Parity, Int8Report]:
     paths = {precision: staged / "onnx" / f"model_{precision}.onnx" for precision in Precision}
     (staged / "onnx").mkdir()
@@ -78,7 +81,8 @@ def _write_graphs(
     reference = Reference(staged, spec.kind, base.pooling, base.normalize)
     parity = check_parity(fp32, reference, probe.inputs)
     log.info("fp32 differs from torch by %.1e alone, %.1e in batches", parity.single, parity.batched)
-    int8 = export_int8(spec, base.weights, probe, fp32, paths[Precision.INT8], floors)
+    table = Int8Table() if options.slim else Fp32Table()
+    int8 = export_int8(spec, base.weights, probe, fp32, paths[Precision.INT8], options.floors, table)
     log.info(
         "int8 (%s): cosine to fp32 %.4f mean, %.4f least; top-10 overlap %.3f; NDCG@10 %.4f of %.4f",
         *(int8.variant, int8.cosine_mean, int8.cosine_min, int8.overlap_at_10, int8.ndcg_int8, int8.ndcg_fp32),

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from services.trainer.base import BaseModel, open_base
+from services.trainer.card import read_about, write_card
 from services.trainer.options import ExportOptions
 from services.trainer.validation import BUILT_IN, read_means, read_validation
 from shared.bundles import (
@@ -33,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--validation", type=Path, default=BUILT_IN, help="JSON lines of query and positive (default: built in)"
     )
     parser.add_argument("--evaluation", type=Path, help="evaluation.json (job evaluate) whose means the bundle carries")
+    parser.add_argument(
+        "--about", type=Path, metavar="FILE", help="Markdown that the model card is to hold: terms, uses"
+    )
     parser.add_argument("--kind", type=BundleKind, choices=list(BundleKind), default=BundleKind.BI_ENCODER)
     parser.add_argument("--name", help="name in the manifest (default: the base's)")
     parser.add_argument("--max-query-tokens", type=int, default=64, metavar="N")
@@ -51,6 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="NDCG@10 that int8 may lose on the validation set (default %(default)s)",
     )
+    parser.add_argument(
+        "--slim",
+        action="store_true",
+        help="keep the int8 graph alone, its words in int8 too: a quarter of the size, and CPUs only",
+    )
     parser.add_argument("--force", action="store_true", help="export again even if the same bundle is there")
 
 
@@ -62,11 +71,13 @@ def main(arguments: argparse.Namespace) -> int:
             out=arguments.out,
             validation=arguments.validation,
             evaluation=arguments.evaluation,
+            about=arguments.about,
             kind=arguments.kind,
             name=arguments.name,
             max_query_tokens=arguments.max_query_tokens,
             max_item_tokens=arguments.max_item_tokens,
             floors=Floors(cosine_mean=arguments.cosine_floor, ndcg_drop=arguments.ndcg_drop),
+            slim=arguments.slim,
             force=arguments.force,
         )
     )
@@ -81,8 +92,10 @@ def export(options: ExportOptions) -> Bundle:
     """
     base = open_base(options.base)
     validation = read_validation(options.validation)
+    about = read_about(options.about)
     inputs = _hash_inputs(base, options)
     if not options.force and (bundle := _reusable(options.out, inputs)):
+        write_card(bundle, base.record, about)
         log.info("bundle %s %s is up to date: reused", bundle.path, bundle.version)
         return bundle
     # Imported here: a bundle that can be reused needs neither torch nor two seconds of imports.
@@ -92,6 +105,7 @@ def export(options: ExportOptions) -> Bundle:
     with staging(options.out) as staged:
         manifest = convert(staged, base, validation, options)
         bundle = seal(staged, manifest.model_copy(update={"inputs": inputs}), options.out)
+    write_card(bundle, base.record, about)
     log.info("bundle %s %s written", bundle.path, bundle.version)
     return bundle
 
@@ -112,6 +126,7 @@ def _hash_inputs(base: BaseModel, options: ExportOptions) -> str:
             options.max_query_tokens,
             options.max_item_tokens,
             options.floors.model_dump(),
+            options.slim,
             base.item_template.model_dump(),
         ],
     }

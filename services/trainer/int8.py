@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from services.trainer.errors import JobError
-from services.trainer.graph import Fp32Linear, GraphSpec, Int8Linear, build_graph
+from services.trainer.graph import Fp32Linear, GraphSpec, Int8Linear, Table, build_graph
 from services.trainer.graph.architecture import Weights
 from services.trainer.probe import TOP, Answers, Probe, feeds, largest_change_with_batch, spread
 from shared.bundles import Floors, Int8Report
@@ -44,7 +44,13 @@ CANDIDATES = (
 
 
 def export_int8(
-    spec: GraphSpec, weights: Weights, probe: Probe, fp32: onnxruntime.InferenceSession, target: Path, floors: Floors
+    spec: GraphSpec,
+    weights: Weights,
+    probe: Probe,
+    fp32: onnxruntime.InferenceSession,
+    target: Path,
+    floors: Floors,
+    table: Table,
 ) -> Int8Report:
     """Write the fastest int8 graph over the floors to `target`, and say how it did; `JobError` if none is."""
     smoothing = _calibrate(spec, weights, probe)
@@ -53,7 +59,7 @@ def export_int8(
     for candidate in CANDIDATES:
         keep = frozenset(name for name in smoothing.layers if candidate.keep(*_place(name, spec)))
         linear = Int8Linear(smoothing=smoothing.factors, keep=keep)
-        model, _ = build_graph(spec, weights, linear)
+        model, _ = build_graph(spec, weights, linear, table)
         onnx.save(model, target)
         report = _measure(candidate.name, open_session(target), probe, expected, floors)
         if not (short := shortfalls(report)):

@@ -17,11 +17,15 @@ class ExportOptions:
     validation: Path = BUILT_IN
     evaluation: Path | None = None
     """`evaluation.json` of the job evaluate, whose means the bundle is to carry."""
+    about: Path | None = None
+    """Markdown for the model card: the terms of the data, what the model is good for."""
     kind: BundleKind = BundleKind.BI_ENCODER
     name: str | None = None
     max_query_tokens: int = 64
     max_item_tokens: int | None = None
     """None: what the base allows."""
     floors: Floors = field(default_factory=Floors)
+    slim: bool = False
+    """The int8 graph alone, words in int8 too: to serve on a CPU from a small download, and nothing else."""
     force: bool = False
     """Export again even if the same bundle is there."""

@@ -45,7 +45,7 @@ class Bundle:
         """The ONNX graph of that precision; `BundleError` where the bundle has none."""
         path = self.path / "onnx" / f"model_{precision}.onnx"
         if not path.is_file():
-            raise BundleError(f"bundle {self.path} has no {precision} graph: export it again")
+            raise BundleError(f"bundle {self.path} has no {precision} graph: export it again, without --slim")
         return path
 
     def item_text(self, item: ItemLike) -> str:

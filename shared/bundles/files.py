@@ -6,6 +6,8 @@ from pathlib import Path, PurePosixPath
 from shared.bundles.manifest import FileEntry
 
 MANIFEST_NAME = "bundle.json"
+CARD_NAME = "README.md"
+"""For people: another card makes no other model."""
 
 
 def hash_file(path: Path) -> FileEntry:
@@ -16,10 +18,12 @@ def hash_file(path: Path) -> FileEntry:
 
 
 def hash_tree(root: Path) -> dict[str, FileEntry]:
-    """Every file below `root` except the manifest, by its relative path with `/`, sorted."""
+    """Every file below `root` except the manifest and the card, by its relative path with `/`, sorted."""
     paths = sorted(path for path in root.rglob("*") if path.is_file())
     return {
-        relative: hash_file(path) for path in paths if (relative := path.relative_to(root).as_posix()) != MANIFEST_NAME
+        relative: hash_file(path)
+        for path in paths
+        if (relative := path.relative_to(root).as_posix()) not in (MANIFEST_NAME, CARD_NAME)
     }
 
 

@@ -5,14 +5,15 @@ import sys
 from pathlib import Path
 
 from deploy.local.spec import DEFAULT_BUNDLE
-from shared.bundles import load_bundle
+from services.trainer.prepared import open_prepared
+from shared.bundles import Precision, load_bundle
 from tests.benchmarks import figures
 from tests.benchmarks.figures import ROOT
-from tests.evaluation import recommend, texts, tuning
+from tests.evaluation import recommend, search, texts, tuning
 from tests.evaluation.datasets import sets
 
 OUT = ROOT / "build" / "eval"
-TASKS = ("recommend",)
+TASKS = ("recommend", "search")
 
 
 def _arguments() -> argparse.Namespace:
@@ -22,6 +23,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=sets.DATA, help="where sets lie that are not fetched")
     parser.add_argument("--users", type=int, metavar="N", help="ask for a sample of N users of each fold")
     parser.add_argument("--tune", nargs="*", metavar="PART", help="choose settings on the validation folds instead")
+    judged = parser.add_argument_group("task search")
+    judged.add_argument("--prepared", type=Path, default=ROOT / "build" / "data" / "home_depot", help="(%(default)s)")
+    judged.add_argument("--split", default="test", help="(default: %(default)s)")
+    judged.add_argument("--base", default=str(DEFAULT_BUNDLE), help="zero-shot (%(default)s)")
+    judged.add_argument("--model", action="append", default=[], help="fine-tuned bi-encoder; repeat for several")
+    judged.add_argument("--reranker", action="append", default=[], type=Path, help="cross-encoder bundle; repeat")
+    judged.add_argument("--served", action="store_true", help="also through the running mesh: minutes of loading")
+    judged.add_argument("--precision", type=Precision, choices=list(Precision), default=Precision.INT8)
     return parser.parse_args()
 
 
@@ -32,6 +41,15 @@ def _say(line: str) -> None:
 
 def main() -> int:
     given = _arguments()
+    if given.task == "search":
+        models = search.Models(given.base, given.model, given.reranker, given.precision, given.served)
+        found = search.run(open_prepared(given.prepared), given.split, models, OUT, _say)
+        name = f"search-{given.prepared.name}"
+        path = figures.write(
+            name, found, folder=OUT, kind="evaluation", prepared=given.prepared.name, split=given.split
+        )
+        _say(f"written: {Path(path).relative_to(ROOT)}")
+        return 0
     names = given.dataset or list(sets.NAMES)
     if given.tune is not None:
         bundle = load_bundle(DEFAULT_BUNDLE)

@@ -1,136 +1,241 @@
-"""Search, measured: BM25, bi-encoders, and both fused as `vector_retrieval` fuses them, on a prepared set.
+"""Task "search": words, vectors, both, and re-rankers, on a prepared set of judged queries.
 
-    python -m tests.evaluation.search --data build/data/home_depot --base minilm --model build/models/mine
-
-Prints the table of docs/training.md and writes `build/eval/search_models.json`.
+Two ways of measuring: over the whole catalogue, where an item that nobody judged counts as irrelevant, and over the
+judged items alone. The first favours what resembles how the judged items were once found, the second has a high floor.
 """
 
-import argparse
+import asyncio
+import contextlib
 import hashlib
-import json
-import random
-import sys
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from services.gateway.settings import GatewaySettings
 from services.trainer.evaluate.encode import Encoder, Vectors, open_encoder
-from services.trainer.evaluate.measures import MEASURES, Run, per_query
-from services.trainer.evaluate.score import DEPTH, JUDGED_NDCG_10, Data, judged_ndcg, score
+from services.trainer.evaluate.measures import NDCG_10, per_query
+from services.trainer.evaluate.score import DEPTH, JUDGED_NDCG_10, Data, Split, judged_ndcg
 from services.trainer.evaluate.statistics import compare, estimate
-from services.trainer.prepared import open_prepared
-from services.vector_retrieval.fusion import Found, Fusion, ReciprocalRank, Weighted, fuse
-from shared.bundles import Precision
-from tests.evaluation.lexical import Bm25, best
+from services.trainer.prepared import PreparedSet
+from services.vector_retrieval.fusion import Linear
+from services.vector_retrieval.settings import VectorRetrievalSettings
+from shared.bundles import Bundle, BundleKind, Precision, load_bundle
+from shared.inference import open_scorer
+from shared.inference.scorer import Scorer
+from tests.benchmarks.figures import Figure, Goal
+from tests.evaluation import served
+from tests.evaluation.lexical import Bm25
+from tests.evaluation.retrievers import HALF, ByVector, ByWords, Hybrid, Random, Reranked, Retriever, fused
 
-OUT = Path("build/eval/search_models.json")
-HALF = 200
-"""Hits that each half gives to a fusion."""
+Report = Callable[[str], None]
 
-
-class Cached:
-    """An encoder that keeps the vectors of a catalogue beside the results: minutes of a CPU, and always the same."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-        self.name, self.version = encoder.name, encoder.version
-        self.item_text, self.queries = encoder.item_text, encoder.queries
-
-    def items(self, texts: Sequence[str]) -> Vectors:
-        digest = hashlib.sha256("\0".join((self.name, *texts)).encode()).hexdigest()[:16]
-        file = OUT.parent / f"vectors-{digest}.npy"
-        if not file.is_file():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            np.save(file, self._encoder.items(texts))
-        vectors: Vectors = np.load(file)
-        return vectors
+WEIGHTS = (0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
+"""Shares of the vectors that are tried on the validation split."""
+RECALL = "recall@100"
 
 
-class Row:
-    """One way of searching: its measures a query, and AUC over judged pairs."""
+@dataclass(frozen=True)
+class Models:
+    """What is measured: bundles or model folders. `rerankers` are bundles of cross-encoders."""
 
-    def __init__(self, name: str, measures: Mapping[str, Mapping[str, float]], auc: float | None) -> None:
-        self.name, self.measures, self.auc = name, measures, auc
+    base: str
+    tuned: Sequence[str]
+    rerankers: Sequence[Path]
+    precision: Precision
+    through_mesh: bool
+    """Whether the last of `tuned` (else `base`) and the re-rankers are measured through the running mesh, too."""
 
-    def line(self) -> str:
-        cells = [f"{estimate(list(values.values())).mean:.4f}" for values in self.measures.values()]
-        return f"| {self.name} | {' | '.join(cells)} | {'' if self.auc is None else f'{self.auc:.4f}'} |"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--base", default="minilm", help="zero-shot")
-    parser.add_argument("--model", action="append", default=[], help="fine-tuned; repeat for several")
-    parser.add_argument("--precision", type=Precision, default=Precision.INT8)
-    arguments = parser.parse_args()
-    data = Data(open_prepared(arguments.data), arguments.split)
-    lexical = Bm25({item.id: item.title for item in data.items})
-    bm25 = {key: lexical.scores(query) for key, query in data.split.queries.items()}
-    words = {key: best(found, DEPTH) for key, found in bm25.items()}
-    rows = [_row("random", data, {}, _pairs(data, lambda key, item: random.Random(f"{key} {item}").random()))]
-    rows.append(_row("BM25", data, words, _pairs(data, lambda key, item: bm25[key].get(item, 0.0))))
-    for name in (arguments.base, *arguments.model):
-        scored = score(Cached(open_encoder(name, arguments.precision)), data)
-        rows.append(Row(scored.name, scored.measures, scored.classification.values["roc_auc"]))
-        for label, how in (("0.7 / 0.3", Weighted(0.7, 0.3)), ("RRF(60)", ReciprocalRank())):
-            fused = {key: _fused(scored.run[key], words[key], how) for key in data.split.queries}
-            rows.append(_row(f"{scored.name} + BM25, {label}", data, fused, None))
-    _write(rows, arguments.split)
+    @property
+    def best(self) -> Path:
+        """The one that is re-ranked and served: a bundle."""
+        return Path((self.base, *self.tuned)[-1])
 
 
-def _row(name: str, data: Data, run: Run, pairs: Run | None) -> Row:
-    measures = dict(per_query(data.split.qrels, run, data.grades))
-    if pairs is None:
-        return Row(name, measures, None)
-    measures[JUDGED_NDCG_10] = judged_ndcg(data.split.qrels, pairs, data.grades)
-    judged = [
-        (grade >= data.grades.relevant, pairs[key][item])
-        for key, items in data.split.qrels.items()
-        for item, grade in items.items()
-    ]
-    return Row(name, measures, float(roc_auc_score([label for label, _ in judged], [value for _, value in judged])))
+@dataclass(frozen=True)
+class Measured:
+    """One way of searching: its measures by query, AUC over judged pairs, and what a query takes."""
+
+    name: str
+    by_query: Mapping[str, Mapping[str, float]]
+    auc: float | None
+    p50_ms: float
+
+    def mean(self, measure: str) -> float:
+        return estimate(list(self.by_query[measure].values())).mean
 
 
-def _pairs(data: Data, value: Callable[[str, str], float]) -> Run:
-    return {key: {item: value(key, item) for item in items} for key, items in data.split.qrels.items()}
+def run(prepared: PreparedSet, split: str, models: Models, cache: Path, report: Report) -> list[Figure]:
+    """Measures every way. Vectors of the catalogue are kept in `cache`: minutes of a CPU, and always the same."""
+    data = Data(prepared, split)
+    with contextlib.ExitStack() as stack:
+        measured = []
+        for retriever in _retrievers(data, models, cache, stack, report):
+            one = _measure(retriever, data)
+            report(_line(one))
+            measured.append(one)
+        for one in _served(data, models, cache / "shop") if models.through_mesh else ():
+            report(_line(one))
+            measured.append(one)
+    return [_figure(one, split) for one in measured] + _comparisons(measured, split)
 
 
-def _fused(dense: Mapping[str, float], lexical: Mapping[str, float], how: Fusion) -> dict[str, float]:
-    halves = ([Found(item, one, "") for item, one in list(half.items())[:HALF]] for half in (dense, lexical))
-    return {candidate.id: candidate.score for candidate in fuse(*halves, how)}
+def _retrievers(
+    data: Data, models: Models, cache: Path, stack: contextlib.ExitStack, report: Report
+) -> Iterator[Retriever]:
+    ids = [item.id for item in data.items]
+    titles = {item.id: item.title for item in data.items}
+    yield Random(ids)
+    yield ByWords("BM25, k1 1.2", Bm25(titles))
+    store = VectorRetrievalSettings()
+    lexical = ByWords(f"BM25, k1 {store.bm25_k1:g}", Bm25(titles, store.bm25_k1, store.bm25_b))
+    yield lexical
+    best: Hybrid | None = None
+    for name in (models.base, *models.tuned):
+        encoder = open_encoder(name, models.precision)
+        dense = ByVector(encoder, ids, _vectors(encoder, data, cache))
+        yield dense
+        weight = _tuned_weight(dense, lexical, data)
+        report(f"  {encoder.name}: the vectors' share chosen on {data.tuning_split} is {weight:g}")
+        best = Hybrid(dense, lexical, weight)
+        yield best
+    if best is None:
+        return
+    runner = stack.enter_context(asyncio.Runner())
+    settings = GatewaySettings()
+    weights = {
+        BundleKind.BI_ENCODER: settings.rerank_weight_late_interaction,
+        BundleKind.CROSS_ENCODER: settings.rerank_weight_cross_encoder,
+    }
+    for path in (models.best, *models.rerankers):
+        bundle = load_bundle(path)
+        scorer = stack.enter_context(_running(bundle, runner))
+        texts = {item.id: bundle.item_text(item) for item in data.items}
+        cross = bundle.manifest.kind is BundleKind.CROSS_ENCODER
+        name = bundle.manifest.name if cross else f"late interaction of {bundle.manifest.name}"
+        yield Reranked(name, best, scorer, texts, weights[bundle.manifest.kind], runner)
 
 
-def _write(rows: list[Row], split: str) -> None:
-    say = sys.stdout.write
-    say(f"| {split} | {' | '.join((*MEASURES, JUDGED_NDCG_10))} | AUC |\n|---|{'---|' * (len(MEASURES) + 2)}\n")
-    for row in rows:
-        say(row.line() + "\n")
-    found = []
-    for at, row in enumerate(rows):
-        tests = {
-            f"{measure} against {other.name}": compare(list(row.measures[measure].values()), list(values.values()))
-            for other in rows[1:at]
-            for measure, values in other.measures.items()
-            if measure in ("ndcg@10", "recall@100")
-        }
-        for name, result in tests.items():
-            interval = f"[{result.low:+.4f}, {result.high:+.4f}]"
-            say(f"{row.name}: {name}: {result.mean:+.4f} {interval} p {result.p_value:.4f}\n")
-        found.append(
-            {
-                "name": row.name,
-                "auc": row.auc,
-                **{name: estimate(list(values.values())).mean for name, values in row.measures.items()},
-                "p": {name: result.p_value for name, result in tests.items()},
-            }
-        )
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+@contextmanager
+def _running(bundle: Bundle, runner: asyncio.Runner) -> Iterator[Scorer]:
+    # Nothing is kept of the items: what a query takes is what it takes the first time.
+    scorer = open_scorer(bundle, cache_bytes=0)
+    runner.run(scorer.start())
+    try:
+        runner.run(scorer.warm_up())
+        yield scorer
+    finally:
+        runner.run(scorer.close())
 
 
-if __name__ == "__main__":
-    main()
+def _served(data: Data, models: Models, folder: Path) -> Iterator[Measured]:
+    # What an earlier run left behind when it failed.
+    shutil.rmtree(folder, ignore_errors=True)
+    for at, reranker in enumerate((None, models.best, *models.rerankers)):
+        with served.served(() if at else data.items, models.best, reranker, folder) as mesh:
+            yield _measure(mesh, data)
+    shutil.rmtree(folder)
+
+
+def _vectors(encoder: Encoder, data: Data, cache: Path) -> Vectors:
+    texts = [encoder.item_text(item) for item in data.items]
+    digest = hashlib.sha256("\0".join((encoder.name, *texts)).encode()).hexdigest()[:16]
+    file = cache / f"vectors-{digest}.npy"
+    if not file.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        np.save(file, encoder.items(texts))
+    vectors: Vectors = np.load(file)
+    return vectors
+
+
+def _tuned_weight(dense: ByVector, lexical: ByWords, data: Data) -> float:
+    queries = data.tuning.queries
+    halves = {key: (dense.search(query, HALF), lexical.search(query, HALF)) for key, query in queries.items()}
+
+    def ndcg(weight: float) -> float:
+        how = Linear(weight, 1 - weight)
+        found = {key: fused(*both, how) for key, both in halves.items()}
+        values = per_query(data.tuning.qrels, found, data.grades, (NDCG_10,))[NDCG_10]
+        return estimate(list(values.values())).mean
+
+    return max(WEIGHTS, key=ndcg)
+
+
+def _measure(retriever: Retriever, data: Data) -> Measured:
+    split = data.split
+    found, taken = {}, []
+    for key, query in split.queries.items():
+        started = time.perf_counter()
+        found[key] = retriever.search(query, DEPTH)
+        taken.append((time.perf_counter() - started) * 1000)
+    by_query = dict(per_query(split.qrels, found, data.grades))
+    pairs = _judged(retriever, split)
+    auc = None
+    if pairs is not None:
+        by_query[JUDGED_NDCG_10] = judged_ndcg(split.qrels, pairs, data.grades)
+        judged = [
+            (grade >= data.grades.relevant, pairs[key][item])
+            for key, items in split.qrels.items()
+            for item, grade in items.items()
+        ]
+        auc = float(roc_auc_score([label for label, _ in judged], [value for _, value in judged]))
+    return Measured(retriever.name, by_query, auc, statistics.median(taken))
+
+
+def _judged(retriever: Retriever, split: Split) -> dict[str, dict[str, float]] | None:
+    found = {}
+    for key, query in split.queries.items():
+        ids = list(split.qrels[key])
+        scores = retriever.judge(query, ids)
+        if scores is None:
+            return None
+        found[key] = dict(zip(ids, scores, strict=True))
+    return found
+
+
+def _line(one: Measured) -> str:
+    means = "  ".join(f"{measure} {one.mean(measure):.4f}" for measure in one.by_query)
+    auc = "" if one.auc is None else f"  AUC {one.auc:.4f}"
+    return f"  {one.name:<60} {means}{auc}  {one.p50_ms:.1f} ms"
+
+
+def _figure(one: Measured, split: str) -> Figure:
+    within = {measure: estimate(list(values.values())) for measure, values in one.by_query.items()}
+    first = within[NDCG_10]
+    raw: dict[str, Any] = {
+        **{name: {"mean": found.mean, "low": found.low, "high": found.high} for name, found in within.items()},
+        "auc": one.auc,
+        "p50_ms": one.p50_ms,
+        "queries": first.queries,
+    }
+    told = [f"{name} {found.mean:.4f}" for name, found in within.items() if name in ("mrr@10", RECALL, JUDGED_NDCG_10)]
+    told += [] if one.auc is None else [f"AUC {one.auc:.4f}"]
+    note = f"[{first.low:.4f}, {first.high:.4f}]; {'; '.join(told)}; {one.p50_ms:.1f} ms a query"
+    return Figure(Goal(f"{split}: {NDCG_10}, {one.name}", None), first.mean, raw, note)
+
+
+def _comparisons(measured: Sequence[Measured], split: str) -> list[Figure]:
+    """Each way against every one before it but the random order, paired."""
+    rows = []
+    for at, one in enumerate(measured):
+        for other in measured[1:at]:
+            for measure in (NDCG_10, RECALL):
+                mine, theirs = (list(each.by_query[measure].values()) for each in (one, other))
+                found = compare(mine, theirs)
+                rows.append(
+                    Figure(
+                        Goal(f"{split}: {measure}, {one.name} ÷ {other.name}", None),
+                        one.mean(measure) / max(other.mean(measure), 1e-9),
+                        {"difference": found.mean, "low": found.low, "high": found.high, "p_value": found.p_value},
+                        f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}], p {found.p_value:.4f}, "
+                        f"{found.wins} better, {found.losses} worse",
+                    )
+                )
+    return rows

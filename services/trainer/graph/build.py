@@ -14,6 +14,7 @@ import onnx
 from services.trainer.graph.architecture import Architecture, Weights
 from services.trainer.graph.builder import CONTRIB, GraphBuilder
 from services.trainer.graph.linear import Linear
+from services.trainer.graph.table import Fp32Table, Table
 from shared.bundles import BundleKind, Pooling
 
 
@@ -42,12 +43,13 @@ class _Packing:
 
 
 class _Encoder:
-    def __init__(self, spec: GraphSpec, weights: Weights, linear: Linear) -> None:
+    def __init__(self, spec: GraphSpec, weights: Weights, linear: Linear, table: Table) -> None:
         self.graph = GraphBuilder()
         self.spec = spec
         self.model = spec.architecture
         self.weights = weights
         self.linear = linear
+        self.table = table
 
     def weight(self, name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         return self.weights[self.model.prefix + name].astype(np.float32)
@@ -98,8 +100,7 @@ class _Encoder:
         positions = self.weight("embeddings.position_embeddings.weight")
         if packing.types is None:
             positions = positions + types[0]  # a text alone is all of type 0
-        words = graph.constant("words", self.weight("embeddings.word_embeddings.weight"))
-        word = graph.node("Gather", [words, packing.ids], "word")
+        word = self.table(graph, packing.ids, "word", self.weight("embeddings.word_embeddings.weight"))
         place = graph.node("Gather", [graph.constant("places", positions), packing.positions], "place")
         if packing.types is not None:
             side = graph.node("Gather", [graph.constant("sides", types), packing.types], "side")
@@ -143,9 +144,11 @@ class _Encoder:
         return self.norm(narrow, middle, f"{layer}.output.LayerNorm", f"{name}.output")
 
 
-def build_graph(spec: GraphSpec, weights: Weights, linear: Linear) -> tuple[onnx.ModelProto, dict[str, str]]:
+def build_graph(
+    spec: GraphSpec, weights: Weights, linear: Linear, table: Table | None = None
+) -> tuple[onnx.ModelProto, dict[str, str]]:
     """The model, and for calibration the name of each linear layer's input value."""
-    encoder = _Encoder(spec, weights, linear)
+    encoder = _Encoder(spec, weights, linear, table or Fp32Table())
     packing = encoder.pack()
     x = encoder.embed(packing)
     for index in range(spec.architecture.layers):

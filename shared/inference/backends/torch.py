@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from transformers import AutoModel, AutoModelForSequenceClassification
 from transformers.utils.logging import disable_progress_bar
 
-from shared.bundles import Bundle, BundleKind, Pooling
+from shared.bundles import Bundle, BundleError, BundleKind, Pooling
 from shared.inference.backend import Output
 from shared.inference.backends.rows import split_rows
 from shared.inference.cpu import inference_threads
@@ -61,8 +61,10 @@ class TorchBackend:
     ) -> Self:
         """`dtype`: float32, bfloat16 or float16; None is float32 on CPU, bfloat16 on CUDA.
 
-        Raises `ValueError` where `device` is not there.
+        Raises `ValueError` where `device` is not there, `BundleError` for a bundle without weights.
         """
+        if not any(bundle.path.glob("*.safetensors")):
+            raise BundleError(f"bundle {bundle.path} has no weights for torch: export it again, without --slim")
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ValueError("torch sees no CUDA device here: use a CPU backend, or check the driver")
         if device == "cpu":

@@ -3,7 +3,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
+from numpy.typing import NDArray
 
 from services.trainer import __main__ as command
 from services.trainer import base as base_module
@@ -11,14 +13,24 @@ from services.trainer import parity
 from services.trainer.base import open_base
 from services.trainer.errors import JobError
 from services.trainer.export import export
-from services.trainer.graph import Architecture, Fp32Linear, GraphSpec, Int8Linear, UnsupportedModelError, build_graph
+from services.trainer.graph import (
+    Architecture,
+    Fp32Linear,
+    GraphSpec,
+    Int8Linear,
+    Int8Table,
+    UnsupportedModelError,
+    build_graph,
+)
+from services.trainer.graph.builder import GraphBuilder
 from services.trainer.graph.linear import _column_scales
 from services.trainer.int8 import shortfalls
 from services.trainer.options import ExportOptions
 from services.trainer.probe import Answers, feeds
 from services.trainer.reference import Reference
 from services.trainer.validation import BUILT_IN, read_validation
-from shared.bundles import BundleKind, Floors, Int8Report, Pooling, Precision, load_bundle
+from shared.bundles import BundleError, BundleKind, Floors, Int8Report, Pooling, Precision, load_bundle
+from shared.inference import BackendName, open_backend
 from shared.inference.backends.onnx import open_session
 from shared.inference.tokens import Tokens, pad
 from tests.unit.services.trainer.conftest import make_base
@@ -29,6 +41,13 @@ LOOSE = Floors(cosine_mean=0.9, cosine_min=0.8, overlap_at_10=0.3, ndcg_drop=0.5
 
 def options(base: Path, out: Path, **changes: object) -> ExportOptions:
     return replace(ExportOptions(base=str(base), out=out, floors=LOOSE), **changes)  # type: ignore[arg-type]
+
+
+def vectors_of(graph: Path) -> list[NDArray[np.float32]]:
+    """Sentence vectors of `rows`."""
+    session = open_session(graph)
+    found: list[NDArray[np.float32]] = session.run(["sentence_embedding"], feeds(session, rows()))
+    return found
 
 
 def rows() -> list[Tokens]:
@@ -57,6 +76,50 @@ def test_an_export_gives_the_models_own_numbers(tmp_path: Path, model_type: str,
     got = session.run(None, feeds(session, rows()))
     for ours, theirs in zip(got, reference.run(batch), strict=True):
         assert np.abs(ours - theirs).max() < 1e-3
+
+
+def test_a_slim_bundle_is_its_int8_graph_and_near_to_fp32(tiny_base: Path, tmp_path: Path) -> None:
+    whole, slim = (export(options(tiny_base, tmp_path / str(slim), slim=slim)) for slim in (False, True))
+    assert [path.name for path in sorted(slim.path.rglob("*")) if path.suffix in (".onnx", ".safetensors")] == [
+        "model_int8.onnx"
+    ]
+    assert slim.version != whole.version
+    for missing in (BackendName.ONNX_FP32, BackendName.TORCH_CPU):
+        with pytest.raises(BundleError, match="--slim"):
+            open_backend(missing, slim)
+    (expected,) = vectors_of(whole.onnx_path(Precision.FP32))
+    (got,) = vectors_of(slim.onnx_path(Precision.INT8))
+    assert (got * expected).sum(axis=1).min() > 0.98
+
+
+def test_the_card_tells_what_was_done_and_does_not_make_another_model(tiny_base: Path, tmp_path: Path) -> None:
+    about = tmp_path / "about.md"
+    about.write_text("Good for lamps.\n")
+    told = export(options(tiny_base, tmp_path / "told", about=about))
+    untold = export(options(tiny_base, tmp_path / "untold"))
+    assert told.version == untold.version == load_bundle(tmp_path / "told").version
+    card = (told.path / "README.md").read_text()
+    assert "Good for lamps." in card
+    assert told.version in card
+    assert "Not trained here" in card
+    assert f"{told.manifest.metrics.int8.cosine_mean:.4f}" in card  # type: ignore[union-attr]
+
+
+def test_a_card_without_its_text_is_refused_before_anything_is_written(tiny_base: Path, tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="--about"):
+        export(options(tiny_base, tmp_path / "out", about=tmp_path / "missing.md"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_of_bytes_is_within_half_a_step_of_every_row() -> None:
+    rows = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32) * np.logspace(-6, 2, 50)[:, None]
+    graph = GraphBuilder()
+    ids = graph.node("Gather", ["input_ids", graph.constant("first", np.array(0, np.int64))], "ids")
+    graph.node("Identity", [Int8Table()(graph, ids, "word", rows.astype(np.float32))], "out")
+    model = graph.model("table", ["input_ids"], {"out": ["tokens", 8]})
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (got,) = session.run(None, {"input_ids": np.arange(50)[None]})
+    assert (np.abs(got - rows) <= np.abs(rows).max(axis=1, keepdims=True) / 127 * 0.501).all()
 
 
 def test_the_bundle_says_how_good_it_is(tiny_base: Path, tmp_path: Path) -> None:

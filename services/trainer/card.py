@@ -1,0 +1,86 @@
+"""The model card of a bundle: what was really done, in Markdown, for whoever finds the folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.trainer.errors import JobError
+from services.trainer.record import TrainingRecord
+from shared.bundles import Bundle, BundleKind
+from shared.bundles.files import CARD_NAME
+
+_KINDS = {
+    BundleKind.BI_ENCODER: "bi-encoder: a text becomes a vector",
+    BundleKind.CROSS_ENCODER: "cross-encoder: a query and an item become a relevance",
+}
+
+
+def write_card(bundle: Bundle, record: TrainingRecord | None, about: str) -> None:
+    """Writes it beside the manifest. `about` is what no job can know: the terms of the data, what the model is good
+    for and what not."""
+    sections = [_head(bundle), about.strip(), _training(record), _numbers(bundle), _made(bundle)]
+    text = "\n\n".join(section for section in sections if section)
+    (bundle.path / CARD_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def read_about(path: Path | None) -> str:
+    """The text of `--about`; empty without one. Raises `JobError` where it cannot be read."""
+    try:
+        return "" if path is None else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise JobError(f"--about {path}: {error}") from error
+
+
+def _head(bundle: Bundle) -> str:
+    manifest = bundle.manifest
+    facts = {
+        "Kind": _KINDS[manifest.kind],
+        "Version": f"`{manifest.version}`",
+        "Grown from": f"{manifest.base_model} ({manifest.architecture})",
+        "Reads": f"queries of {manifest.max_query_tokens} tokens, items of {manifest.max_item_tokens}"
+        if manifest.kind is BundleKind.BI_ENCODER
+        else f"query and item together, {manifest.max_item_tokens} tokens",
+        "Size": f"{sum(entry.size for entry in manifest.files.values()) / 1e6:.1f} MB",
+    }
+    return f"# {manifest.name}\n\n{_table(facts)}"
+
+
+def _training(record: TrainingRecord | None) -> str:
+    if record is None:
+        return "Not trained here: the base model's own weights."
+    changed = ", ".join(f"{name} {value}" for name, value in record.options.items() if name not in ("data", "out"))
+    sources = ", ".join(record.data_sources) or "files not recorded"
+    facts = {
+        "Data": f"prepared set `{record.training_data[:16]}`, from {sources}",
+        "Steps": f"{record.steps:,} in {record.seconds:,.0f} s on {record.machine}",
+        "Options": changed,
+        "Validation": _measures(record.evaluation),
+        "Code": f"`{record.code_revision[:12]}`, {', '.join(f'{name} {it}' for name, it in record.versions.items())}",
+    }
+    return f"## Training\n\n{_table(facts)}\n\n    {record.command}"
+
+
+def _numbers(bundle: Bundle) -> str:
+    metrics = bundle.manifest.metrics
+    facts = {}
+    if metrics.evaluation:
+        facts["Evaluation"] = _measures(metrics.evaluation)
+    if metrics.parity is not None:
+        facts["fp32 against torch"] = f"{max(metrics.parity.single, metrics.parity.batched):.1e} at most"
+    if (int8 := metrics.int8) is not None:
+        facts["int8 against fp32"] = (
+            f"cosine {int8.cosine_mean:.4f} on average, {int8.cosine_min:.4f} at least; "
+            f"NDCG@10 {int8.ndcg_int8:.4f} of {int8.ndcg_fp32:.4f} on {metrics.validation_set}"
+        )
+    return f"## Numbers\n\n{_table(facts)}" if facts else ""
+
+
+def _made(bundle: Bundle) -> str:
+    return f"## Made by\n\n    {bundle.manifest.command}"
+
+
+def _measures(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+
+
+def _table(facts: Mapping[str, str]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts.items())])
