@@ -29,7 +29,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     if not (DEFAULT_BUNDLE / "bundle.json").is_file():
         pytest.skip("there is no model bundle: run `make models`")
     folder = tmp_path_factory.mktemp("mtls")
-    env = {"query_encoder": {"AISLE_QUERY_ENCODER_HEALTH_PORT": str(HEALTH_PORT)}}
+    env = {
+        "query_encoder": {"AISLE_QUERY_ENCODER_HEALTH_PORT": str(HEALTH_PORT)},
+        # Time enough on a machine that does other things.
+        "gateway": {"AISLE_GATEWAY_RERANK_COUNT": "4", "AISLE_GATEWAY_RERANK_CAP_S": "5"},
+    }
     index = folder / "index" / "milvus.db"
     spec = MeshSpec.on_free_ports(index=index, folder=folder, env=env, replicas={"reranker": 2}, mesh="mtls")
     with Mesh(spec) as mesh:
