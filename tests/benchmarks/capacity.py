@@ -44,7 +44,7 @@ class Inputs:
 
 INPUTS = Inputs(
     cpu_ms={"gateway": 4.0, "query_encoder": 2.0, "vector_retrieval": 4.0, "reranker": 5.0, "Milvus": 2.0},
-    payload_bytes=300,
+    payload_bytes=955,
     events_per_s=11_255,
 )
 
