@@ -39,7 +39,10 @@ async def against_pipeline(bench: Meshes, model: str, *, keep: bool) -> list[Mea
         alike = _overlap(await _found(mesh, asked), await piped.found(asked))
         kept = "keeps" if keep else "does not keep"
         ours, theirs = await in_turns(
-            mesh.peak, piped.peak, bench.rounds, f"{CALLERS} callers: mesh / {model} pipeline that {kept} item vectors"
+            mesh.peak,
+            piped.peak,
+            bench.rounds if keep else 3,
+            f"{CALLERS} callers: mesh / {model} pipeline that {kept} item vectors",
         )
     note = (
         f"{statistics.median(ours):.0f} and {statistics.median(theirs):.0f} searches/s over {ITEMS:,} items "
