@@ -69,6 +69,7 @@ class Admission:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._typical_s = 0.0
         self._told_at: float | None = None
+        metrics.REQUESTS_PLACES.set(self._pace.places)
 
     async def run(self, method: str, call: Callable[[], Awaitable[T]]) -> T:
         """The result of `call`, once it was let in; `method` is whose refusals are counted.

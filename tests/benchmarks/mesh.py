@@ -39,11 +39,14 @@ async def against_pipeline(bench: Meshes, model: str, *, keep: bool) -> list[Mea
         alike = _overlap(await _found(mesh, asked), await piped.found(asked))
         kept = "keeps" if keep else "does not keep"
         ours, theirs = await in_turns(
-            mesh.peak, piped.peak, bench.rounds, f"{CALLERS} callers: mesh / {model} pipeline that {kept} item vectors"
+            mesh.peak,
+            piped.peak,
+            bench.rounds if keep else 3,
+            f"{CALLERS} callers: mesh / {model} pipeline that {kept} item vectors",
         )
     note = (
-        f"{statistics.median(ours):.0f} and {statistics.median(theirs):.0f} searches/s over {ITEMS:,} "
-        f"{bench.corpus.real}; the pipeline {kept} items' token vectors and encodes one query a forward pass; "
+        f"{statistics.median(ours):.0f} and {statistics.median(theirs):.0f} searches/s over {ITEMS:,} items "
+        f"({bench.corpus.real}); the pipeline {kept} items' token vectors and encodes one query a forward pass; "
         f"{alike:.0%} of the first {_PAGE} are the same; query cache off; {_SHARED}"
     )
     return [Measured(ratio(ours, theirs), {"mesh": ours, "pipeline": theirs, "overlap": alike}, note)]
@@ -85,7 +88,7 @@ async def cpu(bench: Meshes) -> list[Measured]:
         done = (await mesh.loads.of(callers=CALLERS))["requests"]
         after = await bench.cpu_s()
         runs.append({name: (after[name] - before[name]) * 1000 / done for name in after})
-    note = f"CPU of its process, all threads, ÷ searches; {CALLERS} callers over {ITEMS:,} {bench.corpus.real}"
+    note = f"CPU of its process, all threads, ÷ searches; {CALLERS} callers over {ITEMS:,} items ({bench.corpus.real})"
     return [Measured(statistics.median(run[name] for run in runs), {"runs": runs}, note) for name in PARTS]
 
 
