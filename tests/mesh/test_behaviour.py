@@ -9,7 +9,8 @@ from aisle.events.v1 import event_pb2, user_events_pb2
 from aisle.gateway.v1 import gateway_pb2
 
 from tests.mesh.conftest import TIMEOUT_S, Shop
-from tests.mesh.test_failure import eventually, stopped
+from tests.mesh.test_failure import stopped
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -25,18 +25,10 @@ from shared.catalogue.generator import generate
 from shared.rpc.items import item_to_proto
 from shared.rpc.tls import channel_credentials, server_credentials
 from tests.mesh.conftest import BUNK_BEDS, TIMEOUT_S, Shop, load, special_items
+from tests.mesh.search_load import CALLERS, ITEMS, outcomes, say, share_degraded, told, under_load
 from tests.mesh.test_mtls import encode
-from tests.mesh.test_replicas import (
-    CALLERS,
-    ITEMS,
-    broken,
-    eventually,
-    outcomes,
-    say,
-    share_degraded,
-    told,
-    under_load,
-)
+from tests.support.broken_service import broken
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.envoy,

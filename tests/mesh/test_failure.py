@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from tests.mesh.conftest import BUNK_BEDS, TIMEOUT_S, Shop
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -47,18 +48,6 @@ def recovers(shop: Shop, within_s: float = 20.0) -> None:
     """Full answers again, without anybody touching the gateway."""
     eventually(lambda: not shop.search().info.degraded, within_s)
     eventually(lambda: shop.health("gateway", "aisle.gateway.v1.Catalog") == "SERVING", within_s)
-
-
-def eventually(holds: Callable[[], bool], within_s: float) -> None:
-    until = time.monotonic() + within_s
-    while True:
-        try:
-            if holds():
-                return
-        except grpc.RpcError:
-            pass
-        assert time.monotonic() < until, "did not happen in time"
-        time.sleep(0.1)
 
 
 def reasons(response: Any) -> list[int]:

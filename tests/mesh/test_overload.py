@@ -23,7 +23,7 @@ from shared.catalogue.generator import generate
 from shared.rpc.items import item_to_proto
 from shared.rpc.status import PUSHBACK_KEY
 from tests.mesh.conftest import TIMEOUT_S, Shop, load
-from tests.mesh.test_failure import eventually
+from tests.support.waiting import eventually
 
 RUNNING, WAITING, CALLERS, FLOOD_S = 2, 2, 40, 3.0
 AN_ITEM = next(iter(generate())).id

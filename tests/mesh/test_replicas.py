@@ -1,45 +1,34 @@
 """Several processes of a service behind one gateway, nothing between: restarted, killed, broken and hung under load."""
 
-import sys
-import threading
 import time
 import urllib.request
-from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent import futures
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 from signal import SIGCONT, SIGKILL, SIGSTOP
-from typing import Any
 
 import grpc
 import pytest
-from aisle.gateway.v1 import gateway_pb2, gateway_pb2_grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local.mesh import Mesh
 from deploy.local.spec import DEFAULT_BUNDLE, MeshSpec
 from shared.catalogue.generator import generate
-from shared.rpc.health import REPLICA
 from shared.rpc.items import item_to_proto
-from tests.mesh.conftest import TIMEOUT_S, Shop, load
+from tests.mesh.conftest import Shop, load
+from tests.mesh.search_load import ITEMS, Answer, Load, outcomes, say, share_degraded, told, under_load
+from tests.support.broken_service import broken
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(180)
 
 REPLICAS = {"query_encoder": 3, "reranker": 2}
 METHODS = {"query_encoder": "EncodeQueries", "reranker": "Rerank"}
-CALLERS = 4
-PAUSE_S = 0.05
-"""Between two searches of a caller: some fifty a second at most, which leaves a small machine room to start models."""
 EJECTED_S = 30.0
 """Two intervals of outlier detection are 4; a machine that makes hardly five calls a replica in one needs more."""
 HUNG_S = 20.0
 """More than an ejection lasts, and than keepalive needs."""
 ENOUGH = 20
 """Answers in a row, of which a replica that is not left out would have had several."""
-ITEMS = 60
 
 _ENV = {
     # Little to re-rank, and all the time for it that a machine needs on which models start: what is late there says
@@ -51,65 +40,6 @@ _ENV = {
     },
     **{name: {f"AISLE_{name.upper()}_THREADS": "1"} for name in REPLICAS},
 }
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One search as its caller saw it; `degraded` is empty for a whole answer, `failed` for any answer."""
-
-    at: float
-    seconds: float
-    failed: str = ""
-    degraded: tuple[str, ...] = ()
-
-
-class Load:
-    """Searches all the time, no two alike, so that no cache answers."""
-
-    _queries = count()
-
-    def __init__(self, shop: Shop, timeout_s: float) -> None:
-        self.answers: list[Answer] = []
-        self._shop = shop
-        self._timeout_s = timeout_s
-        self._ended = threading.Event()
-
-    def run(self) -> None:
-        with self._shop.connect("gateway") as channel:
-            stub = gateway_pb2_grpc.GatewayStub(channel)
-            while not self._ended.wait(PAUSE_S):
-                self.answers.append(self._search(stub))
-
-    def _search(self, stub: Any) -> Answer:
-        request = gateway_pb2.SearchRequest(query=f"desk lamp number {next(self._queries)}")
-        at = time.monotonic()
-        try:
-            info = stub.Search(request, timeout=self._timeout_s).info
-        except grpc.RpcError as error:
-            return Answer(at, time.monotonic() - at, failed=f"{error.code().name}: {error.details()}")
-        degraded = tuple(gateway_pb2.DegradedReason.Name(d.reason) for d in info.degraded)
-        return Answer(at, time.monotonic() - at, degraded=degraded)
-
-    def end(self) -> None:
-        self._ended.set()
-
-    def since(self, at: float) -> list[Answer]:
-        """What was asked at `at` or later and has been answered."""
-        return [answer for answer in tuple(self.answers) if answer.at >= at]
-
-
-@contextmanager
-def under_load(shop: Shop, timeout_s: float = TIMEOUT_S) -> Iterator[Load]:
-    load = Load(shop, timeout_s)
-    threads = [threading.Thread(target=load.run) for _ in range(CALLERS)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield load
-    finally:
-        load.end()
-        for thread in threads:
-            thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -158,31 +88,6 @@ def is_given_calls(shop: Shop, name: str, within_s: float = 10.0) -> None:
     eventually(lambda: calls(shop, name) > before, within_s)
 
 
-def eventually(holds: Callable[[], bool], within_s: float) -> None:
-    until = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < until, "did not happen in time"
-        time.sleep(0.1)
-
-
-def outcomes(answers: list[Answer]) -> Counter[str]:
-    return Counter(answer.failed or ",".join(answer.degraded) or "whole" for answer in answers)
-
-
-def share_degraded(answers: list[Answer]) -> float:
-    assert answers
-    return sum(bool(answer.degraded) for answer in answers) / len(answers)
-
-
-def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-
-
-def told(what: str, answers: list[Answer]) -> None:
-    slowest = max((answer.seconds for answer in answers), default=0.0)
-    say(f"{what}: {dict(outcomes(answers))}, slowest {slowest * 1000:.0f} ms")
-
-
 def test_each_replica_has_its_share(shop: Shop) -> None:
     names = {kind: [s.name for s in shop.mesh.spec.replicas(kind)] for kind in REPLICAS}
     before = {name: calls(shop, name) for kind in REPLICAS for name in names[kind]}
@@ -225,43 +130,6 @@ def test_a_replica_that_is_killed_costs_no_call(shop: Shop, name: str) -> None:
         is_given_calls(shop, name)
     told(f"{name} killed", load.answers)
     assert set(outcomes(load.answers)) == {"whole"}
-
-
-class Broken(grpc.GenericRpcHandler):
-    """Answers every call with `code`."""
-
-    def __init__(self, code: grpc.StatusCode) -> None:
-        self.calls = 0
-        self._code = code
-
-    def service(self, handler_call_details: Any) -> Any:
-        if handler_call_details.method.startswith("/grpc.health."):
-            return None
-        return grpc.unary_unary_rpc_method_handler(self._fail)
-
-    def _fail(self, request: Any, context: Any) -> Any:
-        self.calls += 1
-        context.abort(self._code, "on purpose")
-
-
-@contextmanager
-def broken(address: str, code: grpc.StatusCode, credentials: grpc.ServerCredentials | None = None) -> Iterator[Broken]:
-    """A server that says SERVING and does not serve."""
-    server = grpc.server(futures.ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
-    healthy = health.HealthServicer(experimental_non_blocking=True)
-    healthy.set(REPLICA, health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    failing = Broken(code)
-    server.add_generic_rpc_handlers([failing])
-    if credentials is None:
-        server.add_insecure_port(address)
-    else:
-        server.add_secure_port(address, credentials)
-    server.start()
-    try:
-        yield failing
-    finally:
-        server.stop(0).wait()
 
 
 def until_whole(load: Load, asked: Callable[[], int]) -> tuple[list[Answer], list[Answer]]:
