@@ -38,6 +38,14 @@ _OUTLIERS = {
     "successful_active_health_check_uneject_host": False,
 }
 
+_CHOOSING = {
+    # Share of healthy replicas below which all are called: where none is left. At half of them, the default, one of
+    # three that is ejected and one that is late with word of its health would bring back the one that fails.
+    "healthy_panic_threshold": {"value": 20.0},
+    # Who was ejected, or drains, is asked no more at once. By default, changes wait up to a second for others.
+    "update_merge_window": "0s",
+}
+
 _BREAKERS = {
     "thresholds": [
         {
@@ -66,6 +74,7 @@ def cluster(kind: str, ports: Sequence[int], secrets: Path) -> dict[str, Any]:
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(port)}} for port in ports]}],
         },
         "health_checks": [_HEALTH],
+        "common_lb_config": _CHOOSING,
         "outlier_detection": _OUTLIERS,
         "circuit_breakers": _BREAKERS,
         "typed_extension_protocol_options": {
