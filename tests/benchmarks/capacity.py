@@ -43,11 +43,11 @@ class Inputs:
 
 
 INPUTS = Inputs(
-    cpu_ms={"gateway": 3.0, "query_encoder": 3.3, "vector_retrieval": 2.0, "reranker": 10.3, "Milvus": 3.3},
+    cpu_ms={"gateway": 2.5, "query_encoder": 2.1, "vector_retrieval": 1.7, "reranker": 7.9, "Milvus": 2.5},
     payload_bytes=955,
     events_per_s=11_255,
 )
-"""Of a two-core AMD EPYC with AVX512-VNNI that had other work; `make bench PART=mesh` measures them again."""
+"""Of a two-core AMD EPYC with AVX512-VNNI, in three short rounds; `make bench PART=mesh` measures them again."""
 
 
 def replicas(inputs: Inputs, service: str, searches_per_s: float) -> int:
