@@ -71,18 +71,21 @@ def _run(command: list[str], spec: MeshSpec) -> int:
 
 def _wait(spec: MeshSpec, location: str, version: str, kind: BundleKind) -> None:
     """Until all that follow the registry have switched; those that do not follow it are told at the end."""
-    names = ("query_encoder", "item_encoder") if kind is BundleKind.BI_ENCODER else ("reranker",)
+    kinds = ("query_encoder", "item_encoder") if kind is BundleKind.BI_ENCODER else ("reranker",)
+    asked = [service for each in kinds for service in spec.replicas(each)]
     until = time.monotonic() + _SWITCH_TIMEOUT_S
-    waiting = list(names)
+    waiting = asked
     while waiting and time.monotonic() < until:
-        waiting = [name for name in waiting if client.facts(name, spec.service(name).address).version != version]
+        waiting = [s for s in waiting if client.facts(s.kind.name, s.address).version != version]
         time.sleep(_POLL_S if waiting else 0)
-    switched = [name for name in names if name not in waiting]
+    switched = [service.name for service in asked if service not in waiting]
     if switched:
         view.console.print(f"switched to {version}: {', '.join(switched)}")
     if waiting:
-        variables = " ".join(f"{spec.service(name).kind.prefix}BUNDLE='registry:{location}#live'" for name in waiting)
+        late = ", ".join(service.name for service in waiting)
+        prefixes = dict.fromkeys(service.kind.prefix for service in waiting)
+        variables = " ".join(f"{prefix}BUNDLE='registry:{location}#live'" for prefix in prefixes)
         raise LocalError(
-            f"{', '.join(waiting)} did not switch within {_SWITCH_TIMEOUT_S:.0f} s. What does not follow the registry "
+            f"{late} did not switch within {_SWITCH_TIMEOUT_S:.0f} s. What does not follow the registry "
             f"is started with it: `make down`, then {variables} make up. What does says in its log what is wrong"
         )

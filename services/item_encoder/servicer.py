@@ -56,16 +56,7 @@ class ItemEncoderServicer(item_encoder_pb2_grpc.ItemEncoderServicer):
     async def GetModel(self, request: model_pb2.GetModelRequest, context: Any) -> model_pb2.GetModelResponse:
         """See the proto."""
         bundle = self._models.now.bundle
-        manifest = bundle.manifest
-        return model_pb2.GetModelResponse(
-            model=wire.model(
-                bundle,
-                self._backend,
-                kind=manifest.kind,
-                dimensions=manifest.dimensions,
-                max_tokens=manifest.max_item_tokens,
-            )
-        )
+        return wire.encoder_model(bundle, self._backend, bundle.manifest.max_item_tokens)
 
 
 def _valid(items: Sequence[item_pb2.Item]) -> tuple[dict[int, Item], list[row_error_pb2.RowError]]:

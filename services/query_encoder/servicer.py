@@ -64,13 +64,4 @@ class QueryEncoderServicer(query_encoder_pb2_grpc.QueryEncoderServicer):
     async def GetModel(self, request: model_pb2.GetModelRequest, context: Any) -> model_pb2.GetModelResponse:
         """See the proto."""
         bundle = self._models.now.bundle
-        manifest = bundle.manifest
-        return model_pb2.GetModelResponse(
-            model=wire.model(
-                bundle,
-                self._backend,
-                kind=manifest.kind,
-                dimensions=manifest.dimensions,
-                max_tokens=manifest.max_query_tokens,
-            )
-        )
+        return wire.encoder_model(bundle, self._backend, bundle.manifest.max_query_tokens)

@@ -46,6 +46,14 @@ def row_error(row: int, error: AisleError, item_id: str = "", field: str = "") -
     return row_error_pb2.RowError(row=row, item_id=item_id, field=field, reason=error.reason, message=error.message)
 
 
+def encoder_model(bundle: Bundle, backend: BackendName, max_tokens: int) -> model_pb2.GetModelResponse:
+    """What `GetModel` of an encoder answers; `max_tokens` of the texts that it reads."""
+    manifest = bundle.manifest
+    return model_pb2.GetModelResponse(
+        model=model(bundle, backend, kind=manifest.kind, dimensions=manifest.dimensions, max_tokens=max_tokens)
+    )
+
+
 def model(bundle: Bundle, backend: BackendName, *, kind: str, dimensions: int, max_tokens: int) -> model_pb2.Model:
     """What `GetModel` answers."""
     library, _, device = backend.partition("-")
