@@ -1,4 +1,4 @@
-"""Part "events": events made durable a second, and histories read from a long log, on both databases.
+"""Part "events": events made durable a second, histories read from a long log, and what is recommended from them.
 
 Nobody has set a goal for these: they are here to be compared with the next run on the same machine.
 """
@@ -21,9 +21,10 @@ from services.user_events.intake import Admitted
 from services.user_events.settings import DatabaseSettings, UserEventsSettings
 from services.user_events.store import Store
 from services.user_events.wire import event_from_proto
-from tests.benchmarks import event_load
+from tests.benchmarks import event_load, shoppers
 from tests.benchmarks.bench import Measured, Options, Row, figures_of
 from tests.benchmarks.figures import Figure, Goal
+from tests.benchmarks.meshes import ITEMS, Meshes
 from tests.benchmarks.services import service
 from tests.support.postgres import PostgresServer, bin_folder
 
@@ -42,6 +43,7 @@ class Databases:
     """Both databases, in folders that end with the benchmark."""
 
     def __init__(self, quick: bool, stack: contextlib.AsyncExitStack) -> None:
+        self.quick = quick
         self.rounds = 3 if quick else 5
         self.seconds = 2.0 if quick else 5.0
         self.logged = _LOGGED_QUICK if quick else LOGGED
@@ -141,6 +143,21 @@ async def _filled(uri: str, count: int) -> float:
     return time.perf_counter() - started
 
 
+async def recommendations(bench: Databases) -> list[Measured]:
+    """For the home page of shoppers with a history, one at a time, through a whole mesh."""
+    async with contextlib.AsyncExitStack() as stack:
+        meshes = Meshes(bench.quick, stack)
+        mesh = await meshes.mesh()
+        await shoppers.arrive(mesh.mesh.address("user_events"), [item.id for item in meshes.shop])
+        runs = [await mesh.loads.of("recommend") for _ in range(bench.rounds)]
+    stages = {name: statistics.median(run["stages_p50_ms"][name] for run in runs) for name in runs[0]["stages_p50_ms"]}
+    note = f"{ITEMS:,} items, {shoppers.EVENTS} events a shopper, SQLite; p50 by stage, in ms: " + ", ".join(
+        f"{name} {taken:.1f}" for name, taken in stages.items()
+    )
+    raw = {"runs": runs, "load_average": os.getloadavg()}
+    return [Measured(statistics.median(run[what] for run in runs), raw, note) for what in ("p50_ms", "p99_ms")]
+
+
 def _rate(home: str, batch: int) -> Goal:
     return Goal(f"durable events/s, {home}, {WRITERS} writers, batches of {batch}", None, unit="events/s")
 
@@ -152,6 +169,10 @@ def _read(home: str, figure: str) -> Goal:
 ROWS: dict[str, Row[Databases]] = {
     **{f"write-{h.lower()}": Row(tuple(_rate(h, b) for b in BATCHES), partial(writes, home=h)) for h in HOMES},
     **{f"history-{h.lower()}": Row((_read(h, "p50"), _read(h, "p99")), partial(history, home=h)) for h in HOMES},
+    "recommend": Row(
+        tuple(Goal(f"Recommend {figure}, one caller", None, "lower", "ms") for figure in ("p50", "p99")),
+        recommendations,
+    ),
 }
 
 

@@ -11,7 +11,7 @@ import grpc
 from aisle.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from deploy.local.spec import KINDS
-from tests.benchmarks import load, shoppers, texts, unmetered
+from tests.benchmarks import load, texts, unmetered
 from tests.benchmarks.bench import Measured, Options, Row, figures_of
 from tests.benchmarks.figures import Figure, Goal
 from tests.benchmarks.gateway_load import PATIENCE_S
@@ -182,20 +182,6 @@ def _told(spans: int) -> str:
     )
 
 
-async def recommendations(bench: Meshes) -> list[Measured]:
-    """For the home page of shoppers with a history, one at a time."""
-    mesh = await bench.mesh()
-    await shoppers.arrive(mesh.mesh.address("user_events"), [item.id for item in bench.shop])
-    runs = [await mesh.loads.of("recommend") for _ in range(bench.rounds)]
-    stages = {name: statistics.median(run["stages_p50_ms"][name] for run in runs) for name in runs[0]["stages_p50_ms"]}
-    note = f"{shoppers.EVENTS} events a shopper, SQLite; p50 by stage: " + ", ".join(
-        f"{name} {taken:.1f}" for name, taken in stages.items()
-    )
-    return [
-        Measured(statistics.median(run[what] for run in runs), {"runs": runs}, note) for what in ("p50_ms", "p99_ms")
-    ]
-
-
 async def envoy(bench: Meshes) -> list[Measured]:
     """What the mesh around the services costs."""
     plain, proxied = await bench.mesh(), await bench.mesh("envoy", between="envoy")
@@ -227,13 +213,6 @@ ROWS: dict[str, Row[Meshes]] = {
     ),
     "telemetry-engine": Row(
         (Goal("query encoder, metrics and sampled tracing on ÷ off, requests/s", 0.97),), telemetry_engine
-    ),
-    "recommend": Row(
-        (
-            Goal("Recommend p50, one caller", None, "lower", "ms"),
-            Goal("Recommend p99, one caller", None, "lower", "ms"),
-        ),
-        recommendations,
     ),
 }
 
