@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from services.vector_retrieval import exact, expressions, lexical
+from services.vector_retrieval.calls import SearchCall
 from services.vector_retrieval.capabilities import Capabilities
 from services.vector_retrieval.fusion import Found
 from services.vector_retrieval.generations import Generation
@@ -22,7 +23,6 @@ from services.vector_retrieval.lite import Gate
 from services.vector_retrieval.milvus import Connection
 from services.vector_retrieval.scan import Scanner
 from services.vector_retrieval.schema import Vectors
-from services.vector_retrieval.search_call import SearchCall
 from services.vector_retrieval.settings import VectorRetrievalSettings
 
 MAX_DEPTH = 2_000

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from services.vector_retrieval import expressions
+from services.vector_retrieval.calls import QueryCall
 from services.vector_retrieval.capabilities import Capabilities
 from services.vector_retrieval.generations import Generation
 from services.vector_retrieval.lite import Gate
@@ -81,16 +82,10 @@ class Scanner:
         return found
 
     async def _query(
-        self, generation: Generation, expression: str, columns: Sequence[str], level: str, **options: Any
+        self, generation: Generation, expression: str, columns: Sequence[str], level: str, limit: int | None = None
     ) -> list[Stored]:
+        call = QueryCall(
+            collection=generation.collection, expression=expression, columns=columns, level=level, limit=limit
+        )
         async with self._gate.reading():
-            return list(
-                await self._connection.read(
-                    "query",
-                    generation.collection,
-                    filter=expression,
-                    output_fields=["id", *columns],
-                    consistency_level=level,
-                    **options,
-                )
-            )
+            return list(await self._connection.ask("query", call.run))

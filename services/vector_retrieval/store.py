@@ -1,10 +1,10 @@
 """Items and their vectors, kept and searched. What the service promises is kept here, alike on every home."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import structlog
@@ -212,15 +212,8 @@ class Store:
         """The items that are there, each once."""
 
         async def out_of(generation: Generation) -> Fetched:
-            async with self._gate.reading():
-                found = await self._connection.read(
-                    "query",
-                    generation.collection,
-                    filter=expressions.ids_in(ids),
-                    output_fields=["id", "payload", *(["vector"] if vectors else ())],
-                    consistency_level=self._level(consistency),
-                )
-            by_id: dict[str, Mapping[str, Any]] = {row["id"]: row for row in found}
+            columns = ["payload", *(["vector"] if vectors else ())]
+            by_id = await self._scanner.rows(generation, ids, columns, self._level(consistency))
             ordered = [by_id[i] for i in dict.fromkeys(ids) if i in by_id]
             payloads = [schema.payload_of(row["payload"]) for row in ordered]
             if not vectors:
