@@ -1,0 +1,83 @@
+"""The whole of task "search" on a made-up shop and the bundled model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deploy.local.spec import DEFAULT_BUNDLE
+from services.trainer.evaluate.encode import open_encoder
+from services.trainer.prepared import PreparedSet
+from shared.bundles import Precision
+from tests.benchmarks.figures import Figure
+from tests.evaluation import search
+from tests.evaluation.search import Models
+from tests.support.judged_shop import make_prepared
+
+NDCG = "test: ndcg@10, "
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
+    if not (DEFAULT_BUNDLE / "bundle.json").is_file():
+        pytest.skip("no default model: run `make models`")
+    return make_prepared(tmp_path_factory.mktemp("shop"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run said, and where it keeps vectors."""
+
+    figures: dict[str, Figure]
+    lines: list[str]
+    cache: Path
+
+
+def _run(prepared: PreparedSet, cache: Path) -> Run:
+    models = Models(str(DEFAULT_BUNDLE), (), (), Precision.INT8, through_mesh=False)
+    lines: list[str] = []
+    figures = search.run(prepared, "test", models, cache, lines.append)
+    return Run({figure.goal.name: figure for figure in figures}, lines, cache)
+
+
+@pytest.fixture(scope="module")
+def run(prepared: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return _run(prepared, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def dense() -> str:
+    """The row of the bi-encoder."""
+    return NDCG + open_encoder(str(DEFAULT_BUNDLE), Precision.INT8).name
+
+
+def test_every_way_is_measured_and_compared_with_those_before_it(run: Run) -> None:
+    ways = [name.removeprefix(NDCG) for name in run.figures if name.startswith(NDCG) and "÷" not in name]
+    assert ways[0] == "random"
+    assert [way.startswith("BM25") for way in ways[:3]] == [False, True, True]
+    assert "late interaction" in ways[-1]
+    # Every pair of ways but those with the random order, by two measures.
+    assert sum("÷" in name for name in run.figures) == 2 * (len(ways) - 1) * (len(ways) - 2) // 2
+    assert all(any(way in line for line in run.lines) for way in ways)
+
+
+def test_a_model_finds_more_than_chance_and_its_auc_tells_good_from_bad(run: Run, dense: str) -> None:
+    random, found = run.figures[f"{NDCG}random"], run.figures[dense]
+    assert found.value is not None
+    assert random.value is not None
+    assert found.value > random.value + 0.3
+    assert found.raw["auc"] > 0.7
+    assert found.raw["queries"] == random.raw["queries"] > 0
+    assert run.figures[f"{dense} + BM25"].raw["auc"] is None
+
+
+def test_vectors_of_a_catalogue_are_made_once(run: Run, prepared: PreparedSet, dense: str) -> None:
+    (file,) = run.cache.glob("vectors-*.npy")
+    kept = np.load(file)
+    np.save(file, np.zeros_like(kept))
+
+    again = _run(prepared, run.cache)
+
+    assert kept.shape == (64, 384)
+    assert again.figures[dense].value != run.figures[dense].value
