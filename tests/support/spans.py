@@ -13,10 +13,10 @@ from shared.telemetry.otel import OpenTelemetry
 @contextmanager
 def traced(sample_ratio: float = 1.0) -> Iterator[InMemorySpanExporter]:
     """Tracing is on inside; gives what the spans that ended are found in."""
-    provider = OpenTelemetry.provider("test", sample_ratio)
+    provider = OpenTelemetry.provider("test")
     kept = InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(kept))
-    tracing.install(OpenTelemetry(provider))
+    tracing.install(OpenTelemetry(provider, sample_ratio))
     try:
         yield kept
     finally:

@@ -84,6 +84,30 @@ async def test_a_caller_that_does_not_sample_is_followed(spans: InMemorySpanExpo
     assert not spans.get_finished_spans()
 
 
+@pytest.mark.parametrize("given", [(), (("traceparent", f"00-{TRACE}-{PARENT}-00"), ("tracestate", "shop=1"))])
+async def test_that_nobody_samples_is_handed_on(
+    scripted: Scripted, dependency: Dependency, stub: Any, given: tuple[tuple[str, str], ...]
+) -> None:
+    seen: list[tuple[str, dict[str, str]]] = []
+
+    async def note(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Response:
+        carried = {str(k): str(v) for k, v in context.invocation_metadata() or () if str(k).startswith("trace")}
+        seen.append((tracing.trace_id(), carried))
+        if not request.queries:
+            await dependency.call(stub.EncodeQueries, Request(queries=["once more"]), timeout_s=5)
+        return Response()
+
+    scripted.behaviour = note
+    with traced(sample_ratio=0.0) as spans:
+        await stub.EncodeQueries(Request(), metadata=given)
+    (first, _), (second, carried) = seen
+    assert first == second != ""
+    assert carried["traceparent"].startswith(f"00-{first}-")
+    assert carried["traceparent"].endswith("-00")
+    assert carried.get("tracestate") == dict(given).get("tracestate")
+    assert not spans.get_finished_spans()
+
+
 @pytest.mark.parametrize("given", ["garbage", f"00-{'0' * 32}-{PARENT}-01", f"ff-{TRACE}-{PARENT}-01"])
 async def test_a_context_that_is_none_begins_a_trace(spans: InMemorySpanExporter, stub: Any, given: str) -> None:
     await stub.EncodeQueries(Request(), metadata=(("traceparent", given), ("tracestate", "=,=")))

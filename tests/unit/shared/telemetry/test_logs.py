@@ -22,7 +22,7 @@ from shared.telemetry import logs, tracing
 from shared.telemetry.otel import OpenTelemetry
 
 logs.configure("gateway", sys.argv[1], sys.argv[2])
-tracing.install(OpenTelemetry(OpenTelemetry.provider("gateway", 1.0)))
+tracing.install(OpenTelemetry(OpenTelemetry.provider("gateway"), 1.0))
 log = structlog.get_logger()
 
 async def serve():
