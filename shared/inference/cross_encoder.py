@@ -55,12 +55,12 @@ class CrossEncoder(OwnsBatcher):
         outcomes: dict[int, float | AisleError] = {}
         for index, row in enumerate(rows):
             outcome = next(results) if isinstance(row, Tokens) else row
-            outcomes[index] = outcome if isinstance(outcome, AisleError) else _probability(outcome)
+            outcomes[index] = outcome if isinstance(outcome, AisleError) else probability(outcome)
         return collect(outcomes, len(texts))
 
 
-def _probability(logits: Logits) -> float:
-    """`logits`: (labels,)."""
+def probability(logits: Logits) -> float:
+    """Of relevance. `logits`: (labels,)."""
     if len(logits) == 1:
         return float(1 / (1 + np.exp(-np.float64(logits[0]))))
     exponents = np.exp(logits - logits.max(), dtype=np.float64)

@@ -17,13 +17,17 @@ from shared.inference.tokens import TextTokenizer
 Vectors = NDArray[np.float32]
 
 
-class Encoder(Protocol):
+class Named(Protocol):
     """A model under evaluation."""
 
     name: str
     """For people."""
     version: str
     """Of a bundle; empty for a model folder."""
+
+
+class Encoder(Named, Protocol):
+    """A bi-encoder under evaluation."""
 
     def item_text(self, item: ItemLike) -> str:
         """What the model reads of an item, without its prompt."""
@@ -41,10 +45,15 @@ def open_encoder(name: str, precision: Precision) -> Encoder:
 
     Raises `JobError` or `BundleError` when there is no such model.
     """
-    path = resolve(name) if ChannelName.parse(name) else Path(name).expanduser()
-    if (path / MANIFEST_NAME).is_file():
+    if (path := bundle_path(name)) is not None:
         return BundleEncoder(path, precision)
     return FolderEncoder(name)
+
+
+def bundle_path(name: str) -> Path | None:
+    """Where the bundle called `name` lies; `None` where it is no bundle."""
+    path = resolve(name) if ChannelName.parse(name) else Path(name).expanduser()
+    return path if (path / MANIFEST_NAME).is_file() else None
 
 
 class BundleEncoder:

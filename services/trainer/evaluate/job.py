@@ -1,4 +1,4 @@
-"""`evaluate`: how good a bi-encoder is on a split that it did not learn, and whether it beats another."""
+"""`evaluate`: how good a model is on a split that it did not learn, and whether it beats another."""
 
 import argparse
 import json
@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.trainer import record
+from services.trainer.base import MINILM
 from services.trainer.errors import JobError
 from services.trainer.prepared import open_prepared
 from shared.bundles import Precision
 
 if TYPE_CHECKING:
     from services.trainer.evaluate.findings import Findings
+    from services.trainer.evaluate.score import Data, Scored
 
 log = logging.getLogger(__name__)
 
-HELP = "measure a bi-encoder on a prepared set, beside another one; writes an HTML report and JSON"
+HELP = "measure a bi-encoder or a cross-encoder on a prepared set, beside another; writes an HTML report and JSON"
 JSON, HTML = "evaluation.json", "evaluation.html"
 
 
@@ -29,6 +31,8 @@ class EvaluateOptions:
     model: str
     out: Path
     baseline: str | None = None
+    retriever: str = MINILM
+    """Whose first items a cross-encoder puts in order."""
     split: str = "test"
     precision: Precision = Precision.INT8
     most_items: int = 0
@@ -42,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, type=Path, help="a prepared set (see the job prepare)")
     parser.add_argument("--model", required=True, help="bundle, model folder, or `minilm`")
     parser.add_argument("--baseline", help="another, to be compared with: the one in service")
+    parser.add_argument(
+        "--retriever", default=MINILM, help="bi-encoder whose first 50 items a cross-encoder orders (%(default)s)"
+    )
     parser.add_argument("--split", default="test", help="of the prepared set (default %(default)s)")
     parser.add_argument("--out", required=True, type=Path, help=f"folder for {HTML} and {JSON}")
     parser.add_argument(
@@ -63,32 +70,50 @@ def main(arguments: argparse.Namespace) -> int:
 
 def evaluate(options: EvaluateOptions) -> "Findings":
     """Measure, print, and write both files. Raises `JobError` or `BundleError` for what is not there."""
-    from services.trainer.evaluate.encode import open_encoder
     from services.trainer.evaluate.findings import find
     from services.trainer.evaluate.page import page
-    from services.trainer.evaluate.score import Data, score
+    from services.trainer.evaluate.score import Data
 
     prepared = open_prepared(options.data)
-    model = open_encoder(options.model, options.precision)
-    baseline = open_encoder(options.baseline, options.precision) if options.baseline else None
     data = Data(prepared, options.split, options.most_items, _keys(options))
-    log.info("%s queries over %s items", f"{len(data.split.queries):,}", f"{len(data.items):,}")
+    model, baseline, of = _score(options, data)
     context = {
         "split": options.split,
         "queries": len(data.relevant),
         "items": len(data.items),
+        **of,
         "threshold chosen on": data.tuning_split,
         "data": prepared.content_hash[:16],
         "code": record.code_revision(),
         "command": record.command_line(),
     }
-    found = find(score(model, data), score(baseline, data) if baseline else None, data, context)
+    found = find(model, baseline, data, context)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / JSON).write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
     (options.out / HTML).write_text(page(found), encoding="utf-8")
     _tell(found)
     log.info("report: %s", options.out / HTML)
     return found
+
+
+def _score(options: EvaluateOptions, data: "Data") -> "tuple[Scored, Scored | None, dict[str, str]]":
+    """The model, the baseline, and what the report is to say of where their items are from."""
+    from services.trainer.evaluate.encode import open_encoder
+    from services.trainer.evaluate.rerank import RERANKED, open_reranker, score_reranked
+    from services.trainer.evaluate.score import retrieve, score
+
+    names = [name for name in (options.model, options.baseline) if name]
+    rerankers = [open_reranker(name, options.precision) for name in names]
+    log.info("%s queries over %s items", f"{len(data.split.queries):,}", f"{len(data.items):,}")
+    if all(reranker is None for reranker in rerankers):
+        scored = [score(encoder, data) for encoder in [open_encoder(name, options.precision) for name in names]]
+        return scored[0], scored[1] if options.baseline else None, {}
+    if None in rerankers:
+        raise JobError("--model and --baseline: one is a cross-encoder and the other is none; they do not compare")
+    retriever = open_encoder(options.retriever, options.precision)
+    first = retrieve(retriever, data)
+    scored = [score_reranked(reranker, first, data) for reranker in rerankers if reranker is not None]
+    return scored[0], scored[1] if options.baseline else None, {"orders": f"the first {RERANKED} of {retriever.name}"}
 
 
 def _keys(options: EvaluateOptions) -> list[str]:

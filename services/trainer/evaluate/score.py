@@ -9,7 +9,7 @@ import numpy as np
 
 from services.trainer.errors import JobError
 from services.trainer.evaluate.classification import Classification, best_threshold, classify
-from services.trainer.evaluate.encode import Encoder, Vectors
+from services.trainer.evaluate.encode import Encoder, Named, Vectors
 from services.trainer.evaluate.measures import NDCG_10, Qrels, Run, per_query
 from services.trainer.prepared import Grades, PreparedSet
 
@@ -75,14 +75,25 @@ class Scored:
 
 def score(encoder: Encoder, data: Data) -> Scored:
     """Encode the catalogue and the queries, and measure. Minutes on a CPU."""
-    ids = [item.id for item in data.items]
-    vectors = encoder.items([encoder.item_text(item) for item in data.items])
+    ids, vectors = _catalogue(encoder, data)
     run, pairs = _search(encoder, data.split, ids, vectors)
     _, tuning = (run, pairs) if data.tuning is data.split else _search(encoder, data.tuning, ids, vectors, depth=0)
+    return summarise(encoder, data, run, pairs, tuning)
+
+
+def retrieve(encoder: Encoder, data: Data) -> Run:
+    """The first `DEPTH` items of each query of the split. Minutes on a CPU."""
+    run, _ = _search(encoder, data.split, *_catalogue(encoder, data))
+    return run
+
+
+def summarise(model: Named, data: Data, run: Run, pairs: Run, tuning: Run) -> Scored:
+    """Measures of `run`, what `model` returned for the split's queries, and of its scores of the judged items: `pairs`
+    are the split's, `tuning` those of `data.tuning`, on which the threshold of relevance is chosen."""
     threshold = best_threshold(*_labels(data.tuning.qrels, tuning, data.grades))
     return Scored(
-        name=encoder.name,
-        version=encoder.version,
+        name=model.name,
+        version=model.version,
         measures={
             **per_query(data.split.qrels, run, data.grades),
             JUDGED_NDCG_10: judged_ndcg(data.split.qrels, pairs, data.grades),
@@ -90,6 +101,10 @@ def score(encoder: Encoder, data: Data) -> Scored:
         classification=classify(*_labels(data.split.qrels, pairs, data.grades), threshold),
         run=run,
     )
+
+
+def _catalogue(encoder: Encoder, data: Data) -> tuple[list[str], Vectors]:
+    return [item.id for item in data.items], encoder.items([encoder.item_text(item) for item in data.items])
 
 
 def judged_ndcg(qrels: Qrels, pairs: Run, grades: Grades) -> dict[str, float]:

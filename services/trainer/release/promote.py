@@ -10,7 +10,7 @@ from services.trainer.release.arguments import add_index, add_registry, add_trac
 from services.trainer.release.index import live_version
 from services.trainer.release.policy import DEFAULT, Policy, read_policy
 from services.trainer.release.report import parse_report
-from services.trainer.release.verdict import Verdict, by_manifests, by_report
+from services.trainer.release.verdict import Verdict, by_report
 from shared.bundles import Action, BundleKind, Change, Channel, Registry
 
 log = logging.getLogger(__name__)
@@ -94,9 +94,11 @@ def promote(options: PromoteOptions) -> None:
 
 def _verdict(registry: Registry, options: PromoteOptions, policy: Policy, candidate: str, live: str) -> Verdict:
     place = options.registry
+    cross = registry.manifest(candidate).kind is BundleKind.CROSS_ENCODER
+    retriever = " --retriever with the bi-encoder in service" if cross else ""
     remedy = (
-        f"evaluate --model registry:{place}#candidate --baseline registry:{place}#live, and give its evaluation.json "
-        "as --report"
+        f"evaluate --model registry:{place}#candidate --baseline registry:{place}#live{retriever}, and give its "
+        "evaluation.json as --report"
     )
     if options.report is not None:
         try:
@@ -107,7 +109,7 @@ def _verdict(registry: Registry, options: PromoteOptions, policy: Policy, candid
     if (kept := registry.report(candidate)) is not None:
         report = parse_report(kept, f"the report kept with {candidate} in {place}")
         return by_report(report, policy, candidate, live, remedy)
-    return by_manifests(registry.manifest(candidate), registry.manifest(live), policy, remedy)
+    return Verdict([f"no evaluation beside the live bundle is given: {remedy}"])
 
 
 def _check_index(registry: Registry, options: PromoteOptions, candidate: str) -> None:

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 
 from services.trainer.release.policy import Policy
 from services.trainer.release.report import Report
-from shared.bundles import BundleKind, Manifest
 
 
 @dataclass(frozen=True)
@@ -44,31 +43,6 @@ def by_report(report: Report, policy: Policy, candidate: str, live: str, remedy:
             f"{policy.max_p_value:g} (max_p_value): evaluate on more queries"
         )
     return Verdict(objections + _worse_slices(report, policy), evidence)
-
-
-def by_manifests(candidate: Manifest, live: Manifest, policy: Policy, remedy: str) -> Verdict:
-    """By what the two bundles say of themselves: means of one and the same prepared set, and nothing of slices."""
-    if policy.guarded.kinds and candidate.kind is BundleKind.BI_ENCODER:
-        return Verdict([f"no evaluation beside the live bundle is given, so slices cannot be guarded: {remedy}"])
-    if candidate.training_data is None or candidate.training_data != live.training_data:
-        why = "the bundles were not measured on the same prepared set, so their numbers do not compare"
-        return Verdict([f"{why}: train the candidate and the live one on one set"])
-    measure = next(
-        (
-            name
-            for name in (policy.measure, f"valid_{policy.measure}")
-            if all(name in each.metrics.evaluation for each in (candidate, live))
-        ),
-        None,
-    )
-    if measure is None:
-        return Verdict([f"bundle.json of one of the two tells no {policy.measure}: export it again after training"])
-    value = candidate.metrics.evaluation[measure]
-    gain = value - live.metrics.evaluation[measure]
-    objections = []
-    if gain <= 0 or gain < policy.min_gain:
-        objections.append(f"{measure} changes by {gain:+.4f}; it must rise, by {policy.min_gain:g} or more (min_gain)")
-    return Verdict(objections, {measure: value, f"{measure} gain": gain})
 
 
 def _worse_slices(report: Report, policy: Policy) -> list[str]:

@@ -14,7 +14,7 @@ from aisle.retrieval.v1 import vector_retrieval_pb2 as pb
 from aisle.retrieval.v1 import vector_retrieval_pb2_grpc
 
 from services.trainer import __main__ as command
-from shared.bundles import Action, Bundle, BundleKind, Channel, Metrics, Registry, load_bundle
+from shared.bundles import Action, Bundle, BundleKind, Channel, Registry, load_bundle
 from tests.support.tiny_bundle import make_bundle
 
 
@@ -206,7 +206,7 @@ def test_an_evaluation_of_something_else_proves_nothing(shop: Shop) -> None:
 
 def test_without_an_evaluation_an_encoder_is_not_promoted(shop: Shop) -> None:
     shop.publish(shop.second)
-    assert "slices cannot be guarded" in shop.run("promote", "--no-index", code=1)
+    assert "no evaluation beside the live bundle" in shop.run("promote", "--no-index", code=1)
 
 
 def test_checking_changes_nothing(shop: Shop) -> None:
@@ -306,35 +306,20 @@ def test_the_history_is_shown(shop: Shop, caplog: pytest.LogCaptureFixture) -> N
     assert "overridden (they asked for it): no evaluation" in caplog.text
 
 
-def rerankers(
-    folder: Path, live: Mapping[str, float], next_: Mapping[str, float], data: str = "b" * 64
-) -> list[Bundle]:
-    return [
-        make_bundle(
-            folder / name, BundleKind.CROSS_ENCODER, max_item_tokens=tokens, training_data=hash_,
-            metrics=Metrics(evaluation=dict(told)),
-        )
-        for name, tokens, hash_, told in (("live", 48, "b" * 64, live), ("next", 24, data, next_))
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("live", "next_", "data", "why"),
-    [
-        ({"valid_ndcg@10": 0.4}, {"valid_ndcg@10": 0.5}, "b" * 64, ""),
-        ({"ndcg@10": 0.4, "valid_ndcg@10": 0.9}, {"ndcg@10": 0.5, "valid_ndcg@10": 0.8}, "b" * 64, ""),
-        ({"valid_ndcg@10": 0.5}, {"valid_ndcg@10": 0.5}, "b" * 64, "it must rise"),
-        ({"valid_ndcg@10": 0.5}, {}, "b" * 64, "tells no ndcg@10"),
-        ({"valid_ndcg@10": 0.4}, {"valid_ndcg@10": 0.5}, "c" * 64, "not measured on the same prepared set"),
-    ],
-)
-def test_rerankers_are_compared_by_what_their_bundles_tell(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], live: Any, next_: Any, data: str, why: str
+def test_a_reranker_goes_live_as_an_encoder_does_but_asks_no_index(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, second = rerankers(tmp_path, live, next_, data)
+    first, second = (
+        make_bundle(tmp_path / name, BundleKind.CROSS_ENCODER, max_item_tokens=tokens)
+        for name, tokens in (("live", 48), ("next", 24))
+    )
     shop = Shop(tmp_path, first, second, capsys)
     shop.publish(first)
     shop.run("promote")
     shop.publish(second)
-    assert why in shop.run("promote", code=1 if why else 0)
-    assert shop.live() == (first if why else second).version
+    assert "--retriever" in shop.run("promote", code=1)
+    worse = report(second, first, slices={"length/1 word": (-0.2, 0.001)})
+    assert "'1 word' get worse" in shop.run("promote", "--report", shop.written(worse), code=1)
+    assert shop.live() == first.version
+    shop.run("promote", "--report", shop.written(report(second, first)))
+    assert shop.live() == second.version
