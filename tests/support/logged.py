@@ -54,5 +54,5 @@ def archive(folder: Path, *rows: Row, file_events: int = 1_000) -> Archive:
     """An archive that holds `rows`."""
     made = Archive(folder, file_events)
     with made.appending() as append:
-        append(rows, f"after {len(rows)}")
+        append(pa.Table.from_pylist(list(rows), SCHEMA), f"after {len(rows)}")
     return made

@@ -45,6 +45,7 @@ class Shop:
         self.relevance = draw.beta(0.6, 2.5, (self.queries, self.candidates))
         error = draw.normal(0, self.wrong, (self.rankings, self.queries, self.candidates))
         self._orders = np.argsort(-(4 * self.relevance + error), axis=2)[:, :, : self.shown]
+        self._names = np.array([self.item_id(q, i) for q in range(self.queries) for i in range(self.candidates)])
         popularity = 1 / np.arange(1, self.queries + 1) ** 0.8
         self._popularity = popularity / popularity.sum()
 
@@ -78,13 +79,12 @@ class Shop:
         kind_of = np.concatenate([np.full(len(page), "CLICK"), kind[more]])
         count, acts = len(numbers), len(page_of)
         ids = (queries[:, None] * self.candidates + shown).ravel()
-        names = np.array([self.item_id(q, i) for q in range(self.queries) for i in range(self.candidates)])
         everyone = np.concatenate([np.arange(count), page_of])
         order = np.argsort(np.concatenate([times, times[page_of] + 10_000_000 * (1 + place_of)]), kind="stable")
         at = np.concatenate([times, times[page_of] + 10_000_000 * (1 + place_of)])
         item_ids = pa.ListArray.from_arrays(
             np.concatenate([np.arange(0, count + 1) * self.shown, np.full(acts, count * self.shown)]).astype(np.int32),
-            pa.array(names[ids]),
+            pa.array(self._names[ids]),
         )
         nothing = pa.nulls(count, pa.string())
         request = np.char.add("r", numbers.astype(str))
@@ -94,7 +94,7 @@ class Shop:
             "arrived_at": pa.array(at, pa.timestamp("us", "UTC")),
             "user_key": pa.array(np.char.add("u", users.astype(str)).astype("S")[everyone], pa.binary()),
             "session_key": pa.nulls(count + acts, pa.binary()),
-            "item_id": pa.concat_arrays([nothing, pa.array(names[ids.reshape(shown.shape)[page_of, place_of]])]),
+            "item_id": pa.concat_arrays([nothing, pa.array(self._names[ids.reshape(shown.shape)[page_of, place_of]])]),
             "item_ids": item_ids,
             "first_position": pa.array(np.zeros(count + acts, np.int32)),
             "request_id": pa.array(request[everyone]),

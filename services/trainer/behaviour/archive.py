@@ -2,7 +2,7 @@
 
     archive = Archive(folder)
     with archive.appending() as append:
-        append(rows, cursor)          # what came, and the cursor after it
+        append(table, cursor)         # what came, as `SCHEMA` has it, and the cursor behind it
 
 Each file holds the cursor behind its last event, so what is there and how far it goes cannot disagree: a run that was
 killed loses the events of the file that it had not finished, and fetches them again. No typed query, property or price
@@ -49,7 +49,7 @@ FILE_EVENTS = 100_000
 _CURSOR = b"aisle.cursor"
 _PATTERN = "events-*.parquet"
 
-Append = Callable[[Sequence[dict[str, Any]], str], None]
+Append = Callable[[pa.Table, str], None]
 
 
 class Archive:
@@ -86,7 +86,7 @@ class Archive:
 
     @contextmanager
     def appending(self) -> Iterator[Append]:
-        """Gives what takes rows of `SCHEMA` and the cursor behind them. What was taken is on disk at the end, however
+        """Gives what takes tables of `SCHEMA` and the cursor behind them. What was taken is on disk at the end, however
         that comes, and file by file before it. Raises `JobError` when another process appends."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as lock:
@@ -118,10 +118,9 @@ class _Writer:
     def _held(self) -> int:
         return sum(table.num_rows for table in self._tables)
 
-    def append(self, rows: Sequence[dict[str, Any]], cursor: str) -> None:
+    def append(self, table: pa.Table, cursor: str) -> None:
         self._cursor = cursor
-        if rows:
-            self._tables.append(pa.Table.from_pylist(list(rows), SCHEMA))
+        self._tables.append(table)
         if self._held >= self._file_events:
             self.flush()
             self._number, self._tables, self._kept = self._number + 1, [], 0

@@ -104,7 +104,7 @@ def _flagged(events: pl.DataFrame, implausible: pl.DataFrame, undone_acts: pl.Da
     )
     return (
         events.with_columns(visit(), _actor())
-        .join(implausible, on="visit", how="left")
+        .join(implausible, on="visit", how="left", maintain_order="left")
         .join(undone_acts, on=["actor", "item_id", "type"], how="left", maintain_order="left")
         .with_columns(reason.alias("reason"))
     )
@@ -116,8 +116,8 @@ def _rows(kept: pl.DataFrame, files: int) -> pl.DataFrame:
         KEY,
         "query",
         "type",
-        # A hash, 8 bytes for each of millions: see `visits.visit`.
-        pl.col("request_id").hash().alias("response"),
+        # Callers may give one request id to several searches. A hash, 8 bytes for each of millions: see `visits.visit`.
+        pl.struct("request_id", KEY).hash().alias("response"),
         "item_id",
         "item_ids",
         "first_position",

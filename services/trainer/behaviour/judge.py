@@ -65,13 +65,13 @@ def judge(options: BehaviourOptions, grades: Grades, by_time: Split | None, scra
         by_query.undone(events),
         scratch,
     )
-    if not sorted_events.files:
-        told = ", ".join(f"{count:,} {reason}" for reason, count in sorted_events.dropped.most_common())
-        raise JobError(f"nothing in {options.archive} came from a search: of {sorted_events.events:,} events, {told}")
-    counted = _count(sorted_events.files, options, cut, sorted_events.dropped, scratch)
+    dropped = sorted_events.dropped
+    counted = _count(sorted_events.files, options, cut, dropped, scratch)
+    if not counted:
+        told = "; ".join(f"{count:,}: {EVENT_REASONS[reason]}" for reason, count in (+dropped).most_common())
+        raise JobError(f"nothing can be learnt from {options.archive}. Of {sorted_events.events:,} events, {told}")
     propensities = _propensities(counted, options)
     judged = _grade(counted, propensities, options, grades, scratch)
-    dropped = sorted_events.dropped
     report = BehaviourReport(
         events=sorted_events.events,
         dropped={reason: dropped[reason] for reason in EVENT_REASONS},
@@ -90,6 +90,7 @@ def judge(options: BehaviourOptions, grades: Grades, by_time: Split | None, scra
 def _count(
     files: Sequence[Path], options: BehaviourOptions, cut: Periods | None, dropped: Counter[str], scratch: Path
 ) -> list[Path]:
+    """Files of `places.count`, those without a row left out."""
     counted = []
     for file in tqdm(files, "counting what was shown", unit="file", disable=None, leave=False):
         rows = pl.read_parquet(file)
@@ -99,8 +100,10 @@ def _count(
             dropped["other_time"] += rows.height - within.height
             rows = within
         target = scratch / file.name.replace("events", "places")
-        places.count(rows, options.least_users, dropped).write_parquet(target)
-        counted.append(target)
+        found = places.count(rows, options.least_users, dropped)
+        if not found.is_empty():
+            found.write_parquet(target)
+            counted.append(target)
     return counted
 
 

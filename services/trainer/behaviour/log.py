@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+import pyarrow as pa
 from aisle.events.v1 import event_pb2, user_events_pb2_grpc
 from aisle.events.v1 import user_events_pb2 as pb
 from google.protobuf import timestamp_pb2
 from tqdm import tqdm
 
-from services.trainer.behaviour.archive import Archive
+from services.trainer.behaviour.archive import SCHEMA, Archive
 from services.trainer.errors import JobError
 from services.trainer.settings import TrainerSettings
 from shared.errors import AisleError, DeadlineError, UnavailableError
@@ -48,7 +49,7 @@ async def _fetch(target: str, archive: Archive) -> int:
     try:
         with archive.appending() as append, _Progress() as progress:
             async for page in _pages(stub, archive.cursor):
-                append([_row(logged) for logged in page.events], page.cursor)
+                append(pa.Table.from_pylist([_row(logged) for logged in page.events], SCHEMA), page.cursor)
                 new += len(page.events)
                 progress.show(page, new)
     except AisleError as error:

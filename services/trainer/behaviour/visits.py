@@ -23,8 +23,8 @@ _LEAST_TO_BE_MADE_UP = 5
 
 
 def visit() -> pl.Expr:
-    """Whose visit an event is of: the session, or where there is none the user's day. A hash: 8 bytes for each of
-    millions. Of two visits in a million, one chance in ten million that they are taken for one."""
+    """Whose visit an event is of: the session, or where there is none the user's day. A hash, 8 bytes for each of
+    millions: that any two of ten million are taken for one has a chance of three in a million."""
     alone = pl.col("session_key").is_null()
     day = pl.when(alone).then(pl.col("occurred_at").dt.date())
     user = pl.when(alone).then(pl.col("user_key"))

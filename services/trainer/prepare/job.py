@@ -114,7 +114,8 @@ def _tell(read: int, dropped: Mapping[str, int], logged: BehaviourReport | None)
     from services.trainer.prepare.cleaning import REASONS
 
     reasons = {**REASONS, "leak": "the query stands in a later split too"}
-    _tell_of("judgements", read, dropped, reasons)
+    if read:
+        _tell_of("judgements", read, dropped, reasons)
     if logged is not None:
         _tell_of("events", logged.events, logged.dropped, EVENT_REASONS)
         _tell_of("pairs of a query and an item", logged.pairs, logged.pairs_dropped, PAIR_REASONS)

@@ -5,13 +5,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from services.trainer.behaviour.archive import Archive
+from services.trainer.behaviour.archive import SCHEMA, Archive
 from services.trainer.errors import JobError
 from tests.support.logged import event
 
 
-def rows(*items: str) -> list[dict[str, object]]:
-    return [dict(event(item_id=item)) for item in items]
+def rows(*items: str) -> pa.Table:
+    return pa.Table.from_pylist([dict(event(item_id=item)) for item in items], SCHEMA)
 
 
 def items(archive: Archive) -> list[list[str]]:
@@ -53,7 +53,7 @@ def test_a_killed_run_loses_its_unfinished_file_alone(tmp_path: Path) -> None:
 def test_a_cursor_without_events_writes_nothing(tmp_path: Path) -> None:
     archive = Archive(tmp_path)
     with archive.appending() as append:
-        append([], "7")
+        append(rows(), "7")
     assert archive.files == []
 
 

@@ -93,6 +93,13 @@ def test_spellings_of_a_query_are_one(tmp_path: Path) -> None:
     ]
 
 
+def test_two_searches_of_one_request_are_two(tmp_path: Path) -> None:
+    rows = [page(), page(query="rug"), event(query="rug"), event(query="bed")]
+    table, dropped = counted(tmp_path, *rows)
+    assert table.filter(pl.col("item_id") == "a").select("key", "taken").rows() == [("lamp", 0), ("rug", 1)]
+    assert dropped == {"no_page": 1}
+
+
 def test_what_is_far_down_is_one_place(tmp_path: Path) -> None:
     table, _ = counted(tmp_path, page(first_position=PLACES - 1), page(first_position=400, request_id="r2"))
     assert shown(table) == [("a", PLACES - 1, 2, 0, 0.0), ("b", PLACES - 1, 2, 0, 0.0)]

@@ -34,7 +34,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = Archive(folder, file_events=5_000)
     with made.appending() as append:
         for table in SHOP.log(6_000, at_once=1_000):
-            append(table.to_pylist(), str(table.num_rows))
+            append(table, str(table.num_rows))
     return folder
 
 
@@ -182,13 +182,13 @@ def test_what_cannot_be_done_is_named(
     assert message in capsys.readouterr().err
 
 
-def test_a_log_without_searches_says_what_it_has(
-    catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    archive(tmp_path / "log", event("VIEW", request_id=None), page(surface="HOME"))
+def test_a_log_that_says_nothing_says_why(catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archive(tmp_path / "log", event("VIEW", request_id=None), page(), page(surface="HOME"))
     arguments = ["--archive", str(tmp_path / "log"), "--catalogue", str(catalogue), "--out", str(tmp_path / "out")]
     assert command.main(["prepare", *arguments]) == 1
-    assert "of 2 events" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Of 3 events" in said
+    assert "1: too few users asked the query" in said
 
 
 def test_the_help_shows_how(capsys: pytest.CaptureFixture[str]) -> None:
