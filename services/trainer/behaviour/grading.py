@@ -6,13 +6,10 @@ variance in proportion to 1 / θ. Averaged by the inverse of their variances, wh
 what was taken by how often the item was seen. Towards the shop's average by `least_seen` times seen.
 """
 
-from collections.abc import Iterable
-
 import numpy as np
 import polars as pl
 
-from services.trainer.behaviour.options import BehaviourOptions
-from services.trainer.behaviour.propensity import Floats, Propensities
+from services.trainer.behaviour.propensity import Propensities
 from services.trainer.prepare.judgements import KEY
 from services.trainer.prepared import Grades
 
@@ -33,10 +30,9 @@ def value(average: float, least_seen: float) -> pl.Expr:
     return ((pl.col("weight") + least_seen * average) / (pl.col("seen") + least_seen)).alias("value")
 
 
-def top_value(values: Iterable[Floats], options: BehaviourOptions) -> float:
+def top_value(values: pl.Series, top_share: float) -> float:
     """The value from which on a pair has the highest grade: that of the best `top_share` of all pairs."""
-    everything = np.concatenate([np.empty(0), *values])
-    return float(np.quantile(everything, 1 - options.top_share)) if len(everything) else 0.0
+    return float(values.quantile(1 - top_share, "linear") or 0.0)
 
 
 def grade(top: float, grades: Grades) -> pl.Expr:

@@ -14,7 +14,6 @@ from services.trainer.behaviour.options import BehaviourOptions
 from services.trainer.behaviour.periods import Periods, periods
 from services.trainer.behaviour.propensity import Propensities
 from services.trainer.errors import JobError
-from services.trainer.prepare.judgements import COLUMNS
 from services.trainer.prepared import BehaviourReport, Grades
 
 EVENT_REASONS = {
@@ -34,9 +33,9 @@ PAIR_REASONS = {
 
 @dataclass(frozen=True)
 class Judged:
-    """Judgements (`judgements.COLUMNS`), one a pair, in files of the scratch folder, and how they came about."""
+    """Judgements (`judgements.COLUMNS`), one a pair, and how they came about."""
 
-    rows: pl.LazyFrame
+    rows: pl.DataFrame
     report: BehaviourReport
 
 
@@ -49,7 +48,8 @@ class Split:
 
 
 def judge(options: BehaviourOptions, grades: Grades, by_time: Split | None, scratch: Path) -> Judged:
-    """Reads the archive file by file, twice; `scratch` (a folder) takes some times its size.
+    """Reads the archive file by file, twice, and what is needed of it by queries; `scratch`, a folder, takes as much
+    again. What stays in memory: one row a visit, and one a pair that gets a grade or tells propensities.
 
     Raises `JobError` where the archive is empty or cannot tell the propensities.
     """
@@ -71,20 +71,20 @@ def judge(options: BehaviourOptions, grades: Grades, by_time: Split | None, scra
         told = "; ".join(f"{count:,}: {EVENT_REASONS[reason]}" for reason, count in (+dropped).most_common())
         raise JobError(f"nothing can be learnt from {options.archive}. Of {sorted_events.events:,} events, {told}")
     propensities = _propensities(counted, options)
-    judged = _grade(counted, propensities, options, grades, scratch)
+    graded = _grade(counted, propensities, options, grades)
     report = BehaviourReport(
         events=sorted_events.events,
         dropped={reason: dropped[reason] for reason in EVENT_REASONS},
         undoing=sorted_events.undoing,
-        pairs=judged.pairs,
-        pairs_dropped={"little_seen": judged.little_seen, "unknown_item": 0, "judged": 0},
+        pairs=graded.pairs,
+        pairs_dropped={"little_seen": graded.pairs - graded.rows.height, "unknown_item": 0, "judged": 0},
         propensities=[round(float(value), 4) for value in propensities.values[: propensities.learnt or None]],
         propensities_from=propensities.taken,
-        average_value=judged.average,
-        top_value=judged.top,
+        average_value=graded.average,
+        top_value=graded.top,
         begins={name: begin.isoformat() for name, begin in cut.begins.items()} if cut is not None else {},
     )
-    return Judged(pl.scan_parquet(judged.files).select(list(COLUMNS)), report)
+    return Judged(graded.rows, report)
 
 
 def _count(
@@ -115,35 +115,24 @@ def _propensities(counted: Sequence[Path], options: BehaviourOptions) -> Propens
 
 @dataclass(frozen=True)
 class _Graded:
-    files: list[Path]
+    rows: pl.DataFrame
+    """query, item_id and grade of the pairs that were seen often enough."""
     pairs: int
-    little_seen: int
     average: float
     top: float
 
 
-def _grade(
-    counted: Sequence[Path], propensities: Propensities, options: BehaviourOptions, grades: Grades, scratch: Path
-) -> _Graded:
+def _grade(counted: Sequence[Path], propensities: Propensities, options: BehaviourOptions, grades: Grades) -> _Graded:
     weight = times_seen = 0.0
-    pairs = enough = 0
-    seen_files = []
+    pairs = 0
+    parts = []
     for file in counted:
         rows = grading.seen(pl.read_parquet(file), propensities, options.clip)
         weight += float(rows["weight"].sum())
         times_seen += float(rows["seen"].sum())
         pairs += rows.height
-        target = scratch / file.name.replace("places", "seen")
-        rows.filter(pl.col("seen") >= options.least_seen).write_parquet(target)
-        seen_files.append(target)
-    average = weight / times_seen if times_seen else 0.0
-    value = grading.value(average, options.least_seen)
-    top = grading.top_value((pl.read_parquet(file).select(value)["value"].to_numpy() for file in seen_files), options)
-    graded = []
-    for file in seen_files:
-        rows = pl.read_parquet(file).with_columns(value).with_columns(grading.grade(top, grades))
-        enough += rows.height
-        target = scratch / file.name.replace("seen", "graded")
-        rows.write_parquet(target)
-        graded.append(target)
-    return _Graded(graded, pairs, pairs - enough, average, top)
+        parts.append(rows.filter(pl.col("seen") >= options.least_seen))
+    average = weight / times_seen
+    valued = pl.concat(parts).with_columns(grading.value(average, options.least_seen))
+    top = grading.top_value(valued["value"], options.top_share)
+    return _Graded(valued.select("query", "item_id", grading.grade(top, grades)), pairs, average, top)

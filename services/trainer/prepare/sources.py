@@ -37,7 +37,7 @@ def with_log(
     by_time = split if options.split_by is SplitBy.TIME else None
     with TemporaryDirectory(dir=options.out, prefix=".log-") as scratch:
         found = judge(behaviour, options.grades, by_time, Path(scratch))
-        cleaned = clean(found.rows, _item_ids(options), options.grades, options.contradiction)
+    cleaned = clean(found.rows.lazy(), _item_ids(options), options.grades, options.contradiction)
     rows = cleaned.rows
     for known in judged.values():
         rows = rows.join(known, on=[KEY, "item_id"], how="anti")

@@ -1,11 +1,8 @@
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
 
 from services.trainer.behaviour.grading import grade, seen, top_value, value
-from services.trainer.behaviour.options import BehaviourOptions
 from services.trainer.behaviour.propensity import Propensities
 from services.trainer.prepared import Grades
 
@@ -36,6 +33,6 @@ def test_a_grade_s_gain_goes_with_the_value() -> None:
 
 def test_the_best_share_has_the_highest_grade() -> None:
     values = pl.DataFrame({"value": np.linspace(0, 2, 101)})
-    top = top_value([values["value"].to_numpy()], BehaviourOptions(Path(), top_share=0.1))
+    top = top_value(values["value"], 0.1)
     assert values.select(grade(top, GRADES))["grade"].to_list().count(3) == 11
-    assert top_value([], BehaviourOptions(Path())) == 0
+    assert top_value(values["value"].clear(), 0.1) == 0
