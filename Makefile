@@ -158,7 +158,7 @@ protos: $(VENV)/.dev ## Lint the contracts, compare them with main's, check the 
 PART ?= engine
 
 .PHONY: bench
-bench: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure: PART=engine (installs its peers), retrieval or mesh (make milvus-server; mesh: make envoy too), events (make milvus-server, and PostgreSQL)
+bench: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure: PART=engine (installs its peers), retrieval or mesh (make milvus-server; mesh: make envoy too), events (make milvus-server, and PostgreSQL), prepare
 	@$(PY) -m tests.benchmarks --part $(PART) $(if $(FULL),--full)
 
 TASK ?= recommend

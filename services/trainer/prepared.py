@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 REPORT = "prepared.json"
 ITEMS = "items.parquet"
+SPLITS = ("train", "valid", "test")
+"""In the order of time, where time decides."""
 
 
 class _Closed(BaseModel):
@@ -55,6 +57,30 @@ class SplitCounts(_Closed):
     """Judgements of a relevant grade."""
 
 
+class BehaviourReport(_Closed):
+    """What became of a behaviour log."""
+
+    events: int
+    dropped: dict[str, int]
+    """Events by reason."""
+    undoing: int
+    """Events that took something back: used, and dropped with what they took back."""
+    pairs: int
+    """Of query and item, that the rest speaks of."""
+    pairs_dropped: dict[str, int]
+    """Pairs by reason."""
+    propensities: list[float]
+    """By place in the list, the largest 1; places further down are taken for the last."""
+    propensities_from: int
+    """Times that items were taken which told them; 0 where they were assumed."""
+    average_value: float
+    """What a shopper who sees an item does with it, in weights of `shared.behaviour`."""
+    top_value: float
+    """The same for pairs that begin to have the highest grade."""
+    begins: dict[str, str]
+    """When each split's time begins (ISO 8601), where the log was split by time."""
+
+
 class PreparedReport(_Closed):
     """The whole of `prepared.json`."""
 
@@ -64,9 +90,11 @@ class PreparedReport(_Closed):
     """Files that were read, by name."""
     catalogue: dict[str, int]
     read: int
-    """Judgements that were read."""
+    """Judgements that were read from files."""
     dropped: dict[str, int]
     """Judgements by reason."""
+    behaviour: BehaviourReport | None = None
+    """Where the log was judged from; its pairs are in the splits, and not in `read`."""
     splits: dict[str, SplitCounts]
     files: dict[str, FileEntry]
     seed: int

@@ -6,16 +6,23 @@ import contextlib
 import signal
 import sys
 
-from tests.benchmarks import engine, events, figures, ingest, mesh, retrieval
+from tests.benchmarks import engine, events, figures, ingest, mesh, prepare, retrieval
 from tests.benchmarks.bench import Options
 
-PARTS = {"engine": engine.run, "retrieval": retrieval.run, "events": events.run, "mesh": mesh.run}
+PARTS = {
+    "engine": engine.run,
+    "retrieval": retrieval.run,
+    "events": events.run,
+    "mesh": mesh.run,
+    "prepare": prepare.run,
+}
 """What can be measured, by name."""
 ROWS = {
     "engine": list(engine.ROWS),
     "retrieval": [*retrieval.ROWS, *ingest.ROWS],
     "events": list(events.ROWS),
     "mesh": list(mesh.ROWS),
+    "prepare": list(prepare.ROWS),
 }
 
 

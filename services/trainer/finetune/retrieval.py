@@ -12,20 +12,14 @@ from sentence_transformers import SentenceTransformer
 
 from services.trainer.errors import JobError
 from services.trainer.finetune.data import Judgements, Texts
+from services.trainer.settings import TrainerSettings
 from shared.errors import AisleError
 from shared.rpc.client import Dependency
 from shared.rpc.embeddings import pack
-from shared.settings import MtlsSettings, settings_config
 
 _NAME = "aisle.retrieval.v1.VectorRetrieval"
 _QUERIES_A_CALL = 32
 _TIMEOUT_S = 30.0
-
-
-class TrainerSettings(MtlsSettings):
-    """Who the trainer is to the services it asks (`AISLE_TRAINER_MTLS_…`)."""
-
-    model_config = settings_config("trainer")
 
 
 def search(

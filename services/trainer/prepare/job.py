@@ -1,114 +1,68 @@
-"""`prepare`: judgements and a catalogue become a prepared set (see `services.trainer.prepared`)."""
+"""`prepare`: judgements, a behaviour log and a catalogue become a prepared set (see `services.trainer.prepared`)."""
 
 import argparse
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.trainer.errors import JobError
-from services.trainer.prepared import ITEMS, REPORT, Grades, PreparedReport, PreparedSet, SplitCounts
+from services.trainer.prepare.options import PrepareOptions, add_arguments, given
+from services.trainer.prepared import ITEMS, REPORT, BehaviourReport, Grades, PreparedReport, PreparedSet, SplitCounts
 from services.trainer.record import command_line
+from shared.bundles import FileEntry
 from shared.bundles.files import hash_file
 
 if TYPE_CHECKING:
     import polars as pl
 
+__all__ = ["HELP", "PrepareOptions", "add_arguments", "main", "prepare", "split_counts"]
+
 log = logging.getLogger(__name__)
 
-HELP = "clean and split judgements (query, item_id, grade) and a catalogue into Parquet files to train on"
-
-
-@dataclass(frozen=True)
-class PrepareOptions:
-    """Everything a prepared set depends on, besides the files it is made from."""
-
-    catalogue: Path
-    out: Path
-    judgements: Sequence[Path] = ()
-    """To be split here."""
-    splits: Mapping[str, Path] = field(default_factory=dict)
-    """Split already, by name."""
-    mapping: str | None = None
-    grades: Grades = field(default_factory=lambda: Grades(lowest=0, highest=3, relevant=2))
-    contradiction: float = 1.0
-    shares: dict[str, float] = field(default_factory=lambda: {"train": 0.8, "valid": 0.1, "test": 0.1})
-    drop_leaks: bool = False
-    seed: int = 0
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of this job."""
-    parser.add_argument("--catalogue", required=True, type=Path, help="items: .jsonl, .csv (.gz, .zip) or .parquet")
-    parser.add_argument("--mapping", help="columns of the catalogue (see python -m shared.catalogue check)")
-    parser.add_argument(
-        "--judgements", type=Path, action="append", default=[], help="CSV of query, item_id, grade, to be split here"
-    )
-    for name in ("train", "valid", "test"):
-        parser.add_argument(f"--{name}", type=Path, help=f"CSV of judgements: the {name} split, as it is")
-    parser.add_argument("--out", required=True, type=Path, help="folder to write")
-    parser.add_argument("--lowest", type=float, default=0.0, help="grade of an irrelevant item (default %(default)s)")
-    parser.add_argument("--highest", type=float, default=3.0, help="grade of a perfect item (default %(default)s)")
-    parser.add_argument("--relevant", type=float, default=2.0, help="grades from here on are relevant (%(default)s)")
-    parser.add_argument(
-        "--contradiction",
-        type=float,
-        default=1.0,
-        help="grades of one pair that differ this much contradict each other and are dropped (default %(default)s)",
-    )
-    parser.add_argument("--shares", default="0.8,0.1,0.1", help="of queries: train,valid,test (default %(default)s)")
-    parser.add_argument("--drop-leaks", action="store_true", help="a query in two splits stays in the later one only")
-    parser.add_argument("--seed", type=int, default=0, help="decides which query goes where (default %(default)s)")
+HELP = "clean and split judgements, and what shoppers did, and a catalogue into Parquet files to train on"
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Run the job for a parsed command line."""
-    splits = {name: path for name in ("train", "valid", "test") if (path := getattr(arguments, name)) is not None}
-    prepare(
-        PrepareOptions(
-            catalogue=arguments.catalogue,
-            out=arguments.out,
-            judgements=arguments.judgements,
-            splits=splits,
-            mapping=arguments.mapping,
-            grades=Grades(lowest=arguments.lowest, highest=arguments.highest, relevant=arguments.relevant),
-            contradiction=arguments.contradiction,
-            shares=_shares(arguments.shares),
-            drop_leaks=arguments.drop_leaks,
-            seed=arguments.seed,
-        )
-    )
+    prepare(given(arguments))
     return 0
 
 
 def prepare(options: PrepareOptions) -> PreparedSet:
-    """Write the set. Raises `JobError` when a file is missing, a split is empty, or a query stands in two splits.
+    """Write the set. Raises `JobError` when a file is missing, a split is empty, a query stands in two splits, or the
+    log says too little.
 
     The report is written last: a folder without it is not a prepared set.
     """
+    from services.trainer.prepare.sources import judged, with_log
     from services.trainer.prepare.splits import check_splits, leaks, without_leaks
 
-    if bool(options.judgements) == bool(options.splits) or (options.splits and "train" not in options.splits):
-        raise JobError("give either --judgements to be split here, or --train (and --valid, --test) split already")
+    options.check()
+    if options.behaviour is not None and options.behaviour.events:
+        _fetch(options.behaviour.events, options.behaviour.archive)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / REPORT).unlink(missing_ok=True)
     catalogue = _write_items(options)
-    splits, read, dropped = _clean(options)
+    splits, read, dropped = judged(options)
+    logged = None
+    if options.behaviour is not None:
+        splits, logged = with_log(options, options.behaviour, splits)
     if options.drop_leaks and leaks(splits):
         splits, dropped["leak"] = without_leaks(splits)
-    _tell(read, dropped)
+    _tell(read, dropped, logged)
     check_splits(splits)
     for name, rows in splits.items():
         rows.write_parquet(options.out / f"{name}.parquet", compression="zstd")
     written = [ITEMS, *(f"{name}.parquet" for name in splits)]
-    sources = [options.catalogue, *options.judgements, *options.splits.values()]
     report = PreparedReport(
         grades=options.grades,
-        sources={path.name: hash_file(path) for path in sources},
+        sources=_sources(options),
         catalogue=catalogue,
         read=read,
         dropped=dropped,
+        behaviour=logged,
         splits={name: split_counts(rows, options.grades) for name, rows in splits.items()},
         files={name: hash_file(options.out / name) for name in written},
         seed=options.seed,
@@ -121,6 +75,15 @@ def prepare(options: PrepareOptions) -> PreparedSet:
             *(name, *(f"{n:,}" for n in (counts.judgements, counts.queries, counts.items, counts.relevant))),
         )
     return PreparedSet(options.out, report)
+
+
+def _fetch(target: str, folder: Path) -> None:
+    from services.trainer.behaviour.archive import Archive
+    from services.trainer.behaviour.log import fetch
+
+    archive = Archive(folder)
+    new = fetch(target, archive)
+    log.info("log    %9s new events, %s in %s", f"{new:,}", f"{archive.events():,}", folder)
 
 
 def _write_items(options: PrepareOptions) -> dict[str, int]:
@@ -136,32 +99,34 @@ def _write_items(options: PrepareOptions) -> dict[str, int]:
     return numbers
 
 
-def _clean(options: PrepareOptions) -> tuple[dict[str, "pl.DataFrame"], int, dict[str, int]]:
-    import polars as pl
+def _sources(options: PrepareOptions) -> dict[str, FileEntry]:
+    paths = [options.catalogue, *options.judgements, *options.splits.values()]
+    files = {path.name: hash_file(path) for path in paths}
+    if options.behaviour is None:
+        return files
+    from services.trainer.behaviour.archive import Archive
 
-    from services.trainer.prepare.cleaning import REASONS, clean
-    from services.trainer.prepare.judgements import scan_csv
-    from services.trainer.prepare.splits import split_by_query
-
-    ids = pl.scan_parquet(options.out / ITEMS).select("item_id").unique()
-    if options.judgements:
-        together = pl.concat([scan_csv(path) for path in options.judgements])
-        cleaned = clean(together, ids, options.grades, options.contradiction)
-        return split_by_query(cleaned.rows, options.shares, options.seed), cleaned.read, cleaned.dropped
-    parts = {
-        name: clean(scan_csv(path), ids, options.grades, options.contradiction) for name, path in options.splits.items()
-    }
-    dropped = {reason: sum(part.dropped[reason] for part in parts.values()) for reason in REASONS}
-    return {name: part.rows for name, part in parts.items()}, sum(part.read for part in parts.values()), dropped
+    return {**files, "behaviour log": Archive(options.behaviour.archive).entry()}
 
 
-def _tell(read: int, dropped: Mapping[str, int]) -> None:
+def _tell(read: int, dropped: Mapping[str, int], logged: BehaviourReport | None) -> None:
+    from services.trainer.behaviour.judge import EVENT_REASONS, PAIR_REASONS
     from services.trainer.prepare.cleaning import REASONS
 
-    log.info("%s judgements read, %s dropped", f"{read:,}", f"{sum(dropped.values()):,}")
+    reasons = {**REASONS, "leak": "the query stands in a later split too"}
+    if read:
+        _tell_of("judgements", read, dropped, reasons)
+    if logged is not None:
+        _tell_of("events", logged.events, logged.dropped, EVENT_REASONS)
+        _tell_of("pairs of a query and an item", logged.pairs, logged.pairs_dropped, PAIR_REASONS)
+        log.info("places seen, by the first ten: %s", " ".join(f"{each:.2f}" for each in logged.propensities[:10]))
+
+
+def _tell_of(what: str, read: int, dropped: Mapping[str, int], reasons: Mapping[str, str]) -> None:
+    log.info("%s %s, %s dropped", f"{read:,}", what, f"{sum(dropped.values()):,}")
     for reason, rows in dropped.items():
         if rows:
-            log.info("  %9s %s", f"{rows:,}", REASONS.get(reason, "the query stands in a later split too"))
+            log.info("  %9s %s", f"{rows:,}", reasons[reason])
 
 
 def split_counts(rows: "pl.DataFrame", grades: Grades) -> SplitCounts:
@@ -172,13 +137,3 @@ def split_counts(rows: "pl.DataFrame", grades: Grades) -> SplitCounts:
         items=rows["item_id"].n_unique(),
         relevant=int((rows["grade"] >= grades.relevant).sum()),
     )
-
-
-def _shares(text: str) -> dict[str, float]:
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) != 3 or min(values) < 0 or values[0] <= 0:
-        raise JobError(f"--shares {text}: want three shares of queries, as in 0.8,0.1,0.1")
-    return {name: share for name, share in zip(("train", "valid", "test"), values, strict=True) if share}

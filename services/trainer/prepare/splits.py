@@ -9,13 +9,11 @@ import polars as pl
 from services.trainer.errors import JobError
 from services.trainer.prepare.judgements import KEY
 
-SPLITS = ("train", "valid", "test")
 
-
-def split_by_query(rows: pl.DataFrame, shares: dict[str, float], seed: int) -> dict[str, pl.DataFrame]:
+def split_by_query(rows: pl.DataFrame, shares: Mapping[str, float], seed: int) -> dict[str, pl.DataFrame]:
     """Each query goes to a split by the hash of its key and `seed`, so that new data never moves an old query."""
     keys = rows.get_column(KEY).unique()
-    home = pl.DataFrame({KEY: keys, "split": [_home(key, shares, seed) for key in keys]})
+    home = pl.DataFrame({KEY: keys, "split": [home_of(key, shares, seed) for key in keys]})
     placed = rows.join(home, on=KEY, how="left", maintain_order="left")
     return {name: placed.filter(pl.col("split") == name).drop("split") for name in shares}
 
@@ -54,11 +52,12 @@ def check_splits(splits: Mapping[str, pl.DataFrame]) -> None:
         raise JobError(f"nothing is left for {', '.join(empty)}: see the reasons above, or change --shares")
 
 
-def _home(key: str, shares: dict[str, float], seed: int) -> str:
+def home_of(key: str, shares: Mapping[str, float], seed: int) -> str:
+    """The split of a query: of the names of `shares`, each as often as its share says."""
     digest = blake2b(key.encode(), digest_size=8, salt=seed.to_bytes(8, "little")).digest()
     at = int.from_bytes(digest, "little") / 2**64 * sum(shares.values())
     for name, share in shares.items():
         if at < share:
             return name
         at -= share
-    return next(reversed(shares))
+    return list(shares)[-1]

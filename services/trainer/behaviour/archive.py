@@ -1,0 +1,144 @@
+"""The behaviour log on disk: Parquet files that a later run goes on with.
+
+    archive = Archive(folder)
+    with archive.appending() as append:
+        append(table, cursor)         # what came, as `SCHEMA` has it, and the cursor behind it
+
+Each file holds the cursor behind its last event, so what is there and how far it goes cannot disagree: a run that was
+killed loses the events of the file that it had not finished, and fetches them again. No typed query, property or price
+is kept, since nothing is learnt from them; users are the keyed hashes that `user_events` keeps.
+"""
+
+import fcntl
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from services.trainer.errors import JobError
+from shared.bundles import FileEntry
+from shared.bundles.files import hash_file
+
+_FIELDS: "list[pa.Field[Any]]" = [
+    # As `EventType` of the contract, without its prefix.
+    pa.field("type", pa.string()),
+    pa.field("occurred_at", pa.timestamp("us", "UTC")),
+    pa.field("arrived_at", pa.timestamp("us", "UTC")),
+    # Null for who was not known.
+    pa.field("user_key", pa.binary()),
+    pa.field("session_key", pa.binary()),
+    pa.field("item_id", pa.string()),
+    # Of an impression, in the order shown, and where in the list the first stands (from 0).
+    pa.field("item_ids", pa.list_(pa.string())),
+    pa.field("first_position", pa.int32()),
+    # The response that led to it; null where that is not known.
+    pa.field("request_id", pa.string()),
+    pa.field("surface", pa.string()),
+    pa.field("query", pa.string()),
+    # Of the item in the response's list (from 0); null where its page did not have the item.
+    pa.field("position", pa.int32()),
+]
+SCHEMA = pa.schema(_FIELDS)
+FILE_EVENTS = 100_000
+"""Some 10 MB, and what a kill costs at most: half a minute of a log that is read."""
+
+_CURSOR = b"aisle.cursor"
+_PATTERN = "events-*.parquet"
+
+Append = Callable[[pa.Table, str], None]
+
+
+class Archive:
+    """The files in `folder`, which need not exist yet. `file_events`: how many events a full file has."""
+
+    def __init__(self, folder: Path, file_events: int = FILE_EVENTS) -> None:
+        self.folder = folder
+        self._file_events = file_events
+
+    @property
+    def files(self) -> list[Path]:
+        """In the order of the events' arrival."""
+        return sorted(self.folder.glob(_PATTERN))
+
+    @property
+    def cursor(self) -> str:
+        """Behind the last event that is here; empty when there is none. Raises `JobError` for a damaged file."""
+        if not (files := self.files):
+            return ""
+        metadata = _opened(files[-1]).metadata or {}
+        if _CURSOR not in metadata:
+            raise JobError(f"{files[-1]} is no file of an archive: it holds no cursor")
+        return str(metadata[_CURSOR].decode())
+
+    def events(self) -> int:
+        """How many there are. Raises `JobError` for a damaged file."""
+        return sum(_opened(file).num_rows for file in self.files)
+
+    def entry(self) -> FileEntry:
+        """Content hash and size (bytes) of all files together."""
+        entries = [hash_file(file) for file in self.files]
+        together = hashlib.sha256("".join(entry.sha256 for entry in entries).encode())
+        return FileEntry(sha256=together.hexdigest(), size=sum(entry.size for entry in entries))
+
+    @contextmanager
+    def appending(self) -> Iterator[Append]:
+        """Gives what takes tables of `SCHEMA` and the cursor behind them. What was taken is on disk at the end, however
+        that comes, and file by file before it. Raises `JobError` when another process appends."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise JobError(f"{self.folder} is being written by another run: wait for it") from None
+            writer = _Writer(self.folder, self.files, self._file_events)
+            try:
+                yield writer.append
+            finally:
+                writer.flush()
+
+
+class _Writer:
+    def __init__(self, folder: Path, files: Sequence[Path], file_events: int) -> None:
+        self._folder = folder
+        self._file_events = file_events
+        self._number = len(files)
+        self._tables: list[pa.Table] = []
+        if files and _opened(files[-1]).num_rows < file_events:
+            # Written anew with what comes, so that many short runs do not leave as many small files.
+            self._number -= 1
+            self._tables = [pq.read_table(files[-1]).replace_schema_metadata(None)]
+        self._kept = self._held
+        self._cursor = ""
+
+    @property
+    def _held(self) -> int:
+        return sum(table.num_rows for table in self._tables)
+
+    def append(self, table: pa.Table, cursor: str) -> None:
+        self._cursor = cursor
+        self._tables.append(table)
+        if self._held >= self._file_events:
+            self.flush()
+            self._number, self._tables, self._kept = self._number + 1, [], 0
+
+    def flush(self) -> None:
+        """Writes the file, whole or not at all."""
+        if self._held == self._kept:
+            return
+        target = self._folder / f"events-{self._number:06}.parquet"
+        draft = target.with_suffix(".draft")
+        table = pa.concat_tables(self._tables).replace_schema_metadata({_CURSOR: self._cursor.encode()})
+        pq.write_table(table, draft, compression="zstd")
+        draft.replace(target)
+        self._kept = self._held
+
+
+def _opened(file: Path) -> pq.FileMetaData:
+    try:
+        return pq.read_metadata(file)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise JobError(f"{file} is damaged: remove it and the files after it; they are fetched again") from error
