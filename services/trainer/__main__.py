@@ -11,6 +11,7 @@ from services.trainer.errors import JobError
 from services.trainer.evaluate import job as evaluate
 from services.trainer.finetune import job as finetune_encoder
 from services.trainer.prepare import job as prepare
+from services.trainer.pretrain import job as pretrain
 from services.trainer.release import history, promote, publish, rollback
 from services.trainer.rerank import job as finetune_reranker
 from services.trainer.retrain import job as retrain
@@ -28,6 +29,7 @@ class Job(Protocol):
 JOBS: dict[str, Job] = {
     "sample": sample,
     "prepare": prepare,
+    "pretrain": pretrain,
     "finetune-encoder": finetune_encoder,
     "finetune-reranker": finetune_reranker,
     "evaluate": evaluate,

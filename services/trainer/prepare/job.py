@@ -27,7 +27,7 @@ class PrepareOptions:
     catalogue: Path
     out: Path
     judgements: Sequence[Path] = ()
-    """To be split here."""
+    """To be split here. Neither these nor `splits`: a catalogue alone, for the job pretrain."""
     splits: Mapping[str, Path] = field(default_factory=dict)
     """Split already, by name."""
     mapping: str | None = None
@@ -89,7 +89,7 @@ def prepare(options: PrepareOptions) -> PreparedSet:
     """
     from services.trainer.prepare.splits import check_splits, leaks, without_leaks
 
-    if bool(options.judgements) == bool(options.splits) or (options.splits and "train" not in options.splits):
+    if options.splits and (options.judgements or "train" not in options.splits):
         raise JobError("give either --judgements to be split here, or --train (and --valid, --test) split already")
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / REPORT).unlink(missing_ok=True)
@@ -144,6 +144,8 @@ def _clean(options: PrepareOptions) -> tuple[dict[str, "pl.DataFrame"], int, dic
     from services.trainer.prepare.splits import split_by_query
 
     ids = pl.scan_parquet(options.out / ITEMS).select("item_id").unique()
+    if not options.judgements and not options.splits:
+        return {}, 0, {}
     if options.judgements:
         together = pl.concat([scan_csv(path) for path in options.judgements])
         cleaned = clean(together, ids, options.grades, options.contradiction)
@@ -158,6 +160,8 @@ def _clean(options: PrepareOptions) -> tuple[dict[str, "pl.DataFrame"], int, dic
 def _tell(read: int, dropped: Mapping[str, int]) -> None:
     from services.trainer.prepare.cleaning import REASONS
 
+    if not read:
+        log.info("no judgements: the job pretrain learns from a catalogue alone, the others need some")
     log.info("%s judgements read, %s dropped", f"{read:,}", f"{sum(dropped.values()):,}")
     for reason, rows in dropped.items():
         if rows:
