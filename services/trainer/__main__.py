@@ -15,6 +15,7 @@ from services.trainer.pretrain import job as pretrain
 from services.trainer.release import history, promote, publish, rollback
 from services.trainer.rerank import job as finetune_reranker
 from services.trainer.retrain import job as retrain
+from services.trainer.search import job as search
 from shared.bundles import BundleError
 
 
@@ -31,6 +32,7 @@ JOBS: dict[str, Job] = {
     "prepare": prepare,
     "pretrain": pretrain,
     "finetune-encoder": finetune_encoder,
+    "search": search,
     "finetune-reranker": finetune_reranker,
     "evaluate": evaluate,
     "export": export,
