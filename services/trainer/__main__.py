@@ -11,9 +11,11 @@ from services.trainer.errors import JobError
 from services.trainer.evaluate import job as evaluate
 from services.trainer.finetune import job as finetune_encoder
 from services.trainer.prepare import job as prepare
+from services.trainer.pretrain import job as pretrain
 from services.trainer.release import history, promote, publish, rollback
 from services.trainer.rerank import job as finetune_reranker
 from services.trainer.retrain import job as retrain
+from services.trainer.search import job as search
 from shared.bundles import BundleError
 
 
@@ -28,7 +30,9 @@ class Job(Protocol):
 JOBS: dict[str, Job] = {
     "sample": sample,
     "prepare": prepare,
+    "pretrain": pretrain,
     "finetune-encoder": finetune_encoder,
+    "search": search,
     "finetune-reranker": finetune_reranker,
     "evaluate": evaluate,
     "export": export,

@@ -3,7 +3,7 @@
 <folder>/
   prepared.json                           what was read, dropped and written, with content hashes
   items.parquet                           the catalogue
-  train.parquet valid.parquet test.parquet   key, query, item_id, grade; sorted by key and item_id
+  train.parquet valid.parquet test.parquet   key, query, item_id, grade; sorted by key and item_id; where there are any
 """
 
 import hashlib
@@ -113,7 +113,8 @@ class PreparedSet:
         import polars as pl
 
         if name not in self.report.splits:
-            raise JobError(f"{self.path} has no split {name}; it has {', '.join(self.report.splits)}")
+            there = ", ".join(self.report.splits) or "a catalogue alone, which only the job pretrain learns from"
+            raise JobError(f"{self.path} has no split {name}; it has {there}")
         return pl.read_parquet(self.path / f"{name}.parquet")
 
     def items(self) -> Iterator[Item]:

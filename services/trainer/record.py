@@ -61,9 +61,9 @@ def command_line() -> str:
     return shlex.join(["python", "-m", "services.trainer", *sys.argv[1:]])
 
 
-def package_versions() -> dict[str, str]:
-    """Of the packages that decide a model's numbers."""
-    installed = {name: _version(name) for name in _PACKAGES}
+def package_versions(*more: str) -> dict[str, str]:
+    """Of the packages that decide a model's numbers, and of `more`."""
+    installed = {name: _version(name) for name in (*_PACKAGES, *more)}
     return {"python": platform.python_version(), **{name: version for name, version in installed.items() if version}}
 
 

@@ -37,16 +37,24 @@ class RunOptions:
     patience: int = 2
     """Validations without a better NDCG@10 after which training stops."""
     validation_queries: int = 400
-    train_queries: int = 0
-    """Use only this many queries of the training split (0: all): for curves over training size and for trials."""
     seed: int = 0
     resume: bool = False
+
+
+@dataclass(frozen=True)
+class JudgedRunOptions(RunOptions):
+    """Of a run that learns from judgements."""
+
+    train_queries: int = 0
+    """Use only this many queries of the training split (0: all): for curves over training size and for trials."""
 
 
 _NUMBERS = {
     "epochs": "passes over the rows",
     "max_steps": "optimiser steps; -1: as --epochs says",
     "learning_rate": "peak",
+    "warmup": "share of the steps in which the learning rate rises",
+    "weight_decay": "of AdamW",
     "evaluations": "validations a run",
     "patience": "validations without a better NDCG@10 before stopping",
     "validation_queries": "of the valid split",
@@ -61,6 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: RunOptions, numbers
     parser.add_argument("--out", required=True, type=Path, help="folder for the model, logs and checkpoints")
     parser.add_argument("--base", default=defaults.base, help="model folder, bundle, or `minilm` (%(default)s)")
     for name, what in {**_NUMBERS, **numbers}.items():
+        if not hasattr(defaults, name):
+            continue
         default = getattr(defaults, name)
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=type(default), default=default, help=f"{what} (default %(default)s)")

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,19 +23,24 @@ CHECKPOINTS = "checkpoints"
 _OPTIONS = "options.json"
 
 
-def claim(options: RunOptions, data_hash: str) -> None:
-    """Say in the folder what is trained there. Raises `JobError` where another run is, a resumed one differs, or the
-    machine cannot do what is asked."""
+def claim(
+    options: RunOptions,
+    data_hash: str,
+    left: str = f"{CHECKPOINTS}/checkpoint-*",
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """Say in the folder what is trained there: options, data, and what `more` decides. Raises `JobError` where another
+    run is, a resumed one differs or has not `left` what it needs, or the machine cannot do what is asked."""
     import torch
 
     if options.mixed_precision is not MixedPrecision.NONE and not torch.cuda.is_available():
         raise JobError(f"--mixed-precision {options.mixed_precision} needs a CUDA GPU; leave it out on a CPU")
     out = options.out
-    text = json.dumps({**plain(options), "resume": False, "data_hash": data_hash}, indent=2)
+    text = json.dumps({**plain(options), "resume": False, "data_hash": data_hash, **(more or {})}, indent=2)
     file = out / _OPTIONS
     if options.resume:
-        if not file.is_file() or not any((out / CHECKPOINTS).glob("checkpoint-*")):
-            raise JobError(f"--resume: {out} holds no checkpoint; leave --resume out")
+        if not file.is_file() or not any(out.glob(left)):
+            raise JobError(f"--resume: {out} holds no {left}; leave --resume out")
         if file.read_text(encoding="utf-8") != text:
             raise JobError(f"--resume: options or data differ from {file}; give the same, or another --out")
         return
@@ -42,6 +48,14 @@ def claim(options: RunOptions, data_hash: str) -> None:
         raise JobError(f"{out} is not empty: give another --out, remove it, or --resume its run")
     out.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
+
+
+def go_on_or_clear(out: Path) -> bool:
+    """Whether a run that was cut short can go on in `out`; where it cannot, what is there is removed."""
+    resume = any(out.glob(f"{CHECKPOINTS}/checkpoint-*")) and not (out / record.FILE).is_file()
+    if not resume:
+        shutil.rmtree(out, ignore_errors=True)
+    return resume
 
 
 def plain(options: RunOptions) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """`finetune-encoder`: a bi-encoder learns a shop's judgements."""
 
 import argparse
+import shlex
+from dataclasses import fields
 from pathlib import Path
 
 from services.trainer import run_options
@@ -18,6 +20,12 @@ _NUMBERS = {
     "max_item_tokens": "texts are cut here, in training and in service",
     "validation_items": "distractors in validation",
 }
+_SWITCHES = {
+    "grade_weights": "--no-grade-weights",
+    "correct_popularity": "--no-popularity-correction",
+    "resume": "--resume",
+}
+"""Flags that turn a field into what it is not by default."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,17 +50,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run the job for a parsed command line."""
-    options = FinetuneOptions(
-        **run_options.given(FinetuneOptions, arguments, leave=["dimensions"]),
-        dimensions=_dimensions(arguments.dimensions),
-        grade_weights=not arguments.no_grade_weights,
-        correct_popularity=not arguments.no_popularity_correction,
-    )
+    options = options_of(arguments)
     # Imported here: --help needs neither torch nor sentence-transformers.
     from services.trainer.finetune.train import finetune
 
     finetune(options)
     return 0
+
+
+def options_of(arguments: argparse.Namespace) -> FinetuneOptions:
+    """What a parsed command line asks for."""
+    return FinetuneOptions(
+        **run_options.given(FinetuneOptions, arguments, leave=["dimensions"]),
+        dimensions=_dimensions(arguments.dimensions),
+        grade_weights=not arguments.no_grade_weights,
+        correct_popularity=not arguments.no_popularity_correction,
+    )
+
+
+def command_of(options: FinetuneOptions) -> str:
+    """The command line that asks for `options`."""
+    words = ["python", "-m", "services.trainer", "finetune-encoder"]
+    for each in fields(FinetuneOptions):
+        value = getattr(options, each.name)
+        if value == getattr(_DEFAULTS, each.name):
+            continue
+        if isinstance(value, bool):
+            words.append(_SWITCHES[each.name])
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [f"--{each.name.replace('_', '-')}", text]
+    return shlex.join(words)
 
 
 def _dimensions(text: str) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.trainer.run_options import RunOptions
+from services.trainer.run_options import JudgedRunOptions
 
 
 class Negatives(StrEnum):
@@ -29,7 +29,7 @@ class GradedLoss(StrEnum):
 
 
 @dataclass(frozen=True)
-class FinetuneOptions(RunOptions):
+class FinetuneOptions(JudgedRunOptions):
     """Everything a run depends on, besides the prepared set and the base model. `batch`: rows; the other rows of a
     batch are a row's negatives, so more is better as far as time allows."""
 

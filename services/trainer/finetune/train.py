@@ -1,6 +1,7 @@
 """The training run: data and losses into sentence-transformers' trainer, the best weights out."""
 
 import logging
+from collections.abc import Sequence
 
 import torch
 from datasets import Dataset
@@ -11,7 +12,7 @@ from sentence_transformers import (
 )
 from sentence_transformers.base.sampler import BatchSamplers
 from sentence_transformers.sentence_transformer.losses import AnglELoss, CoSENTLoss, MatryoshkaLoss
-from transformers import EarlyStoppingCallback, set_seed
+from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 
 from services.trainer import runs
 from services.trainer.base import BaseModel, open_base
@@ -27,8 +28,8 @@ from services.trainer.record import TrainingRecord
 log = logging.getLogger(__name__)
 
 
-def finetune(options: FinetuneOptions) -> TrainingRecord:
-    """Write the model to `options.out`: safetensors, tokenizer and `training.json`.
+def finetune(options: FinetuneOptions, callbacks: Sequence[TrainerCallback] = ()) -> TrainingRecord:
+    """Write the model to `options.out`: safetensors, tokenizer and `training.json`. `callbacks` see the run go on.
 
     Raises `JobError` when data, base or options do not fit together.
     """
@@ -48,6 +49,8 @@ def finetune(options: FinetuneOptions) -> TrainingRecord:
         *(f"{len(datasets['ranking']):,}", f"{options.validation_queries:,}", 100 * models.trainable_share(model)),
     )
     trainer = _trainer(options, model, datasets, validation)
+    for each in callbacks:
+        trainer.add_callback(each)
     written = runs.train(trainer, options, prepared, base, max_tokens=max_tokens, metric=METRIC)
     if trainer.is_world_process_zero():
         _write(options, model, written)

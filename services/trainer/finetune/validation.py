@@ -22,10 +22,13 @@ class RetrievalValidation(SentenceEvaluator):
     """
 
     def __init__(
-        self, judgements: Judgements, texts: Texts, items: dict[str, str], grades: Grades, distractors: int, seed: int
-    ) -> None:
+        self, judgements: Judgements, texts: Texts, items: dict[str, str], grades: Grades, distractors: int, seed: int,
+        name: str = "valid",
+    ) -> None:  # fmt: skip
+        """`name`: what the measures' names begin with."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self.primary_metric = METRIC
+        self.primary_metric = f"{name}_{NDCG_10}"
+        self._name = name
         self._grades = grades
         self._judged = judgements.judged
         self._keys = sorted(judgements.judged)
@@ -46,7 +49,7 @@ class RetrievalValidation(SentenceEvaluator):
             for key, scores in zip(self._keys, queries @ items.T, strict=True)
         }
         found = per_query(self._judged, run, self._grades, (NDCG_10, "recall@100"))
-        return {f"valid_{name}": float(np.mean(list(values.values()))) for name, values in found.items()}
+        return {f"{self._name}_{name}": float(np.mean(list(values.values()))) for name, values in found.items()}
 
 
 def _encode(model: SentenceTransformer, texts: Sequence[str]) -> np.ndarray:

@@ -116,6 +116,8 @@ def _tell(read: int, dropped: Mapping[str, int], logged: BehaviourReport | None)
     reasons = {**REASONS, "leak": "the query stands in a later split too"}
     if read:
         _tell_of("judgements", read, dropped, reasons)
+    if not read and logged is None:
+        log.info("no judgements: the job pretrain learns from a catalogue alone, the others need some")
     if logged is not None:
         _tell_of("events", logged.events, logged.dropped, EVENT_REASONS)
         _tell_of("pairs of a query and an item", logged.pairs, logged.pairs_dropped, PAIR_REASONS)

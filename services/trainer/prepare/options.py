@@ -14,6 +14,8 @@ from services.trainer.prepared import SPLITS, Grades
 _EXAMPLES = """\
 from people's judgements:
   prepare --catalogue shop.csv --judgements judged.csv --out build/data/shop
+a catalogue alone, for pretrain:
+  prepare --catalogue shop.csv --out build/data/catalogue
 from what shoppers did, brought from the running service and kept in an archive that the next run goes on with:
   prepare --catalogue shop.csv --events localhost:50056 --archive build/log --out build/data/shop
 from both (where people judged a pair, theirs stands), tested on a set that people judged:
@@ -36,7 +38,7 @@ class PrepareOptions:
     catalogue: Path
     out: Path
     judgements: Sequence[Path] = ()
-    """To be split here."""
+    """To be split here. Neither these, `splits` nor `behaviour`: a catalogue alone, for the job pretrain."""
     splits: Mapping[str, Path] = field(default_factory=dict)
     """Split already, by name."""
     behaviour: BehaviourOptions | None = None
@@ -53,11 +55,8 @@ class PrepareOptions:
         """Raises `JobError` for what does not go together."""
         if self.judgements and self.splits:
             raise JobError("give either --judgements to be split here, or --train, --valid and --test split already")
-        if self.behaviour is None and not self.judgements and "train" not in self.splits:
-            raise JobError(
-                "give either --judgements to be split here, or --train (and --valid, --test) split already, or "
-                "--archive to judge from what shoppers did"
-            )
+        if self.behaviour is None and self.splits and "train" not in self.splits:
+            raise JobError("--valid and --test need something to train on: --train, or --archive (what shoppers did)")
         if self.behaviour is None and self.split_by is SplitBy.TIME:
             raise JobError("--split-by time: judgements have no time; it goes with --archive")
         if self.behaviour is not None:

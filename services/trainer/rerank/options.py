@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.trainer.run_options import RunOptions
+from services.trainer.run_options import JudgedRunOptions
 
 
 class RankLoss(StrEnum):
@@ -20,7 +20,7 @@ class RankLoss(StrEnum):
 
 
 @dataclass(frozen=True)
-class RerankOptions(RunOptions):
+class RerankOptions(JudgedRunOptions):
     """Everything a run depends on, besides the prepared set, the base and the teacher. `batch`: pairs (pointwise,
     distill) or queries (pairwise, listwise)."""
 

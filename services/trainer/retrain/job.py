@@ -14,7 +14,6 @@ import argparse
 import hashlib
 import json
 import logging
-import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +25,6 @@ from services.trainer.export import export
 from services.trainer.finetune.options import FinetuneOptions
 from services.trainer.options import ExportOptions
 from services.trainer.prepared import PreparedSet, open_prepared
-from services.trainer.record import FILE as RECORD
 from services.trainer.release.arguments import add_registry, who
 from services.trainer.release.publish import publish
 from services.trainer.retrain.options import RetrainOptions
@@ -132,10 +130,7 @@ def _learn(options: RetrainOptions, live: Bundle, now: PreparedSet, material: "M
             validation_queries=options.validation_queries, validation_items=options.validation_items,
             max_item_tokens=live.manifest.max_item_tokens, seed=options.seed,
         )  # fmt: skip
-        resume = any((model / runs.CHECKPOINTS).glob("checkpoint-*")) and not (model / RECORD).is_file()
-        if not resume:
-            shutil.rmtree(model, ignore_errors=True)
-        finetune(replace(asked, resume=resume))
+        finetune(replace(asked, resume=runs.go_on_or_clear(model)))
         if options.average < 1:
             average(live.path, model, options.average)
         done.touch()

@@ -87,12 +87,21 @@ def test_given_splits_stay_as_they_are_and_leaks_end_the_job(catalogue: Path, tm
     assert report["splits"]["test"]["judgements"] == 2
 
 
-@pytest.mark.parametrize("arguments", [[], ["--train", "a.csv", "--judgements", "b.csv"], ["--test", "a.csv"]])
+@pytest.mark.parametrize("arguments", [["--train", "a.csv", "--judgements", "b.csv"], ["--test", "a.csv"]])
 def test_judgements_come_one_way(
     catalogue: Path, tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command.main(["prepare", "--catalogue", str(catalogue), "--out", str(tmp_path / "out"), *arguments]) == 1
-    assert "either --judgements" in capsys.readouterr().err
+    assert "--train" in capsys.readouterr().err
+
+
+def test_a_catalogue_alone_can_be_prepared(catalogue: Path, tmp_path: Path) -> None:
+    assert command.main(["prepare", "--catalogue", str(catalogue), "--out", str(tmp_path / "out")]) == 0
+    opened = open_prepared(tmp_path / "out")
+    assert len(list(opened.items())) == 30
+    assert opened.report.splits == {}
+    with pytest.raises(JobError, match="which only the job pretrain learns from"):
+        opened.split("train")
 
 
 def test_bad_arguments_are_named(catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,1 @@
+"""Learning from the catalogue alone, before or in place of judgements."""
