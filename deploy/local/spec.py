@@ -198,6 +198,10 @@ class MeshSpec:
         addresses = [service.address for service in self.replicas(kind)]
         return addresses[0] if len(addresses) == 1 else f"ipv4:{','.join(addresses)}"
 
+    def door(self, kind: str) -> str:
+        """One address at which people reach the service called `kind`: of the proxy, or of its first process."""
+        return self.target(kind) if kind in self.listeners else self.service(kind).address
+
     @property
     def operator(self) -> TlsFiles | None:
         """Who the local commands are to this mesh; `None` in plain text."""

@@ -7,25 +7,14 @@ import asyncio
 from collections.abc import Sequence
 
 from aisle.retrieval.v1 import vector_retrieval_pb2 as pb
-from aisle.retrieval.v1 import vector_retrieval_pb2_grpc
 from sentence_transformers import SentenceTransformer
 
-from services.trainer.errors import JobError
+from services.trainer import retrieval
 from services.trainer.finetune.data import Judgements, Texts
-from shared.errors import AisleError
-from shared.rpc.client import Dependency
 from shared.rpc.embeddings import pack
-from shared.settings import MtlsSettings, settings_config
 
-_NAME = "aisle.retrieval.v1.VectorRetrieval"
 _QUERIES_A_CALL = 32
 _TIMEOUT_S = 30.0
-
-
-class TrainerSettings(MtlsSettings):
-    """Who the trainer is to the services it asks (`AISLE_TRAINER_MTLS_…`)."""
-
-    model_config = settings_config("trainer")
 
 
 def search(
@@ -43,20 +32,14 @@ async def _search(
     target: str, model: SentenceTransformer, version: str, keys: Sequence[str], judgements: Judgements, texts: Texts,
     depth: int,
 ) -> dict[str, list[str]]:  # fmt: skip
-    service = Dependency("vector_retrieval", _NAME, target, TrainerSettings().mtls())  # type: ignore[call-arg]
-    stub = vector_retrieval_pb2_grpc.VectorRetrievalStub(service.channel)
     found: dict[str, list[str]] = {}
-    try:
+    async with retrieval.asked(target, "--retrieval") as (service, stub):
         for start in range(0, len(keys), _QUERIES_A_CALL):
             part = keys[start : start + _QUERIES_A_CALL]
             request = _request([judgements.queries[key] for key in part], model, version, texts, depth)
             response = await service.call(stub.Search, request, timeout_s=_TIMEOUT_S)
             for key, candidates in zip(part, response.candidates, strict=True):
                 found[key] = [hit.item.id for hit in candidates.hits]
-    except AisleError as error:
-        raise JobError(f"--retrieval {target}: {error}") from error
-    finally:
-        await service.close()
     return found
 
 
