@@ -63,7 +63,7 @@ READY := $(VENV)/.run build/.stubs $(DEFAULT_MODEL)/bundle.json
 export CATALOG MAPPING QUERY KEEP PORT_BASE MODEL RESTART REPLICAS MESH REGISTRY OVERRIDE
 
 .PHONY: demo
-demo: $(READY) ## See it work: CATALOG=path MAPPING=id=sku,… QUERY="…" KEEP=1
+demo: $(READY) ## See it work: CATALOG=path MAPPING=id=sku,… QUERY="…" KEEP=1 MESH=… REPLICAS=…
 	@$(LOCAL) demo
 
 .PHONY: up

@@ -95,9 +95,43 @@ _ENCODERS = Board(
     ),
 )  # fmt: skip
 
+LITE = "the index is in Milvus Lite, inside vector_retrieval"
+
+_MILVUS = (
+    Panel("Milvus: requests", rate('milvus_proxy_req_count{status!="total"}', "function_name, status"), "reqps",
+          "What its proxies are asked, and how it ends.", "Any `fail` that stays: the proxies' log.",
+          "{{function_name}} {{status}}", LITE),
+    Panel("Milvus: reads, 99 of 100", quantile(0.99, "milvus_proxy_sq_latency", "query_type"), "ms",
+          "From a proxy's getting a search or a query to its answer.",
+          "Far below *Store, 99 of 100*: the way to it, or vector_retrieval, is what is slow.", "{{query_type}}", LITE),
+    Panel("Milvus: wait for a query node, 99 of 100",
+          quantile(0.99, "milvus_querynode_sq_queue_latency", "query_type"), "ms",
+          "In the queue of a query node.", "More query nodes, or more cores for each.", "{{query_type}}", LITE),
+    Panel("Milvus: search in segments, 99 of 100",
+          quantile(0.99, "milvus_querynode_sq_core_latency", "query_type"), "ms",
+          "In the index itself.", "Risen with *Milvus: segments*: fewer and larger ones (segment size, compaction).",
+          "{{query_type}}", LITE),
+    Panel("Milvus: writes, 99 of 100", quantile(0.99, "milvus_proxy_mutation_latency", "msg_type"), "ms",
+          "From a proxy's getting rows to its log's having them.", "Its message queue, and the disk below that.",
+          "{{msg_type}}", LITE),
+    Panel("Milvus: behind its writes", "max by (msg_type) (milvus_querynode_consume_tt_lag_ms)", "ms",
+          "How far what is searched is behind what was written.",
+          "Rises and stays: query nodes are short of cores or memory.", "{{msg_type}}", LITE),
+    Panel("Milvus: segments", "sum by (segment_state) (milvus_querynode_segment_num)", "short",
+          "Each search looks into all of a collection's.", "Growing ones have no index: many that stay slow searches.",
+          "{{segment_state}}", LITE),
+    Panel("Milvus: rows in memory", "sum by (segment_state) (milvus_querynode_entity_num)", "short",
+          "Rows that can be searched, in-memory replicas each.",
+          "Far more than *Items*: generations before are still loaded.", "{{segment_state}}", LITE),
+    Panel("Milvus: memory of rows", "sum by (segment_state) (milvus_querynode_entity_size)", "bytes",
+          "What the query nodes hold.", "Near their limit: query nodes, or another index (docs/scaling.md).",
+          "{{segment_state}}", LITE),
+)  # fmt: skip
+"""Of a Milvus server itself, by the names of 2.3; its CPU and memory are with those of the services."""
+
 _RETRIEVAL = Board(
     "aisle-retrieval",
-    "Aisle: retrieval",
+    "Aisle: retrieval and Milvus",
     (
         Panel("Store, 99 of 100", quantile(0.99, "aisle_retrieval_store_seconds", "operation"), "s",
               "What Milvus takes.", "runbooks/latency.md", "{{operation}}"),
@@ -114,6 +148,7 @@ _RETRIEVAL = Board(
               "no generation has been verified since the service started"),
         Panel("Write lag, 9 of 10", quantile(0.9, "aisle_retrieval_write_lag_seconds", ""), "s",
               "From an item's change to being searched.", "Look at the importer's queue, then at the item encoder."),
+        *_MILVUS,
     ),
 )  # fmt: skip
 

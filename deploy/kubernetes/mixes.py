@@ -24,12 +24,16 @@ COMPONENTS = (
     "object-store",
     "mtls",
     "istio",
+    "canary-mtls",
 )
 """Every component, in the order in which a kustomization has to list them: one that makes pods before those that change
 pods."""
 
 EXCLUSIVE = ({"keda", "hpa"}, {"mtls", "istio"})
 """Two autoscalers of one target would undo each other's work; a proxy cannot read what the services encrypt."""
+
+NEEDED = {"canary-mtls": {"canary", "mtls"}}
+"""Components that are about what others bring: they come with those."""
 
 UNFIT = {"dev": {"keda", "hpa", "milvus-operator", "postgres-operator", "gpu"}}
 """Components that make no sense for an overlay: one process has the embedded stores' files."""
@@ -86,11 +90,16 @@ def included(folder: Path) -> frozenset[str]:
 
 
 def _mixes(root: str, *, most: int | None = None) -> Iterator[Mix]:
-    """`root` with every subset, of `most` members, of what it takes."""
+    """`root` with every subset of what it takes, of `most` members and what those need."""
     has = frozenset() if root == "base" else included(HERE / "overlays" / root)
     free = [name for name in COMPONENTS if name not in has | UNFIT.get(root, set())]
+    found: dict[tuple[str, ...], None] = {}
     for size in range((len(free) if most is None else most) + 1):
-        for added in combinations(free, size):
-            parts = has | set(added)
-            if not any(len(both & parts) > 1 for both in EXCLUSIVE):
-                yield Mix(root, added, parts)
+        for chosen in combinations(free, size):
+            needed = {other for name in chosen for other in NEEDED.get(name, ())} - has
+            if needed <= set(free):
+                found[tuple(name for name in free if name in needed | set(chosen))] = None
+    for added in found:
+        parts = has | set(added)
+        if not any(len(both & parts) > 1 for both in EXCLUSIVE):
+            yield Mix(root, added, parts)

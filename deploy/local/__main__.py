@@ -52,19 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _catalogue_arguments(up, "whose index to serve; the bundled one by default. Nothing is loaded")
     _port_argument(up)
-    up.add_argument(
-        "--replicas",
-        default=_env("REPLICAS") or "",
-        metavar="SERVICE=COUNT,…",
-        help="several processes of a service, which the gateway balances over: query_encoder=3,reranker=2 "
-        "(env REPLICAS)",
-    )
-    up.add_argument(
-        "--mesh",
-        default=_env("MESH"),
-        choices=MESHES,
-        help="; ".join(f"{mesh}: {means}" for mesh, means in MESHES.items()) + " (default none, env MESH)",
-    )
+    _mesh_arguments(up)
     up.set_defaults(run=commands.up)
 
     down = subparsers.add_parser("down", help="stop it", description="Stops the mesh that `up` or `demo` left.")
@@ -132,6 +120,7 @@ def _demo_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         help="leave the mesh up; `down` stops it (env KEEP=1)",
     )
     _port_argument(demo)
+    _mesh_arguments(demo)
     demo.set_defaults(run=commands.demo)
 
 
@@ -147,6 +136,22 @@ def _catalogue_arguments(parser: argparse.ArgumentParser, what: str | None = Non
         default=_env("MAPPING"),
         metavar="id=COLUMN,title=COLUMN,…",
         help="which column is which field, where names do not tell (env MAPPING)",
+    )
+
+
+def _mesh_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--replicas",
+        default=_env("REPLICAS") or "",
+        metavar="SERVICE=COUNT,…",
+        help="several processes of a service, which the gateway balances over: query_encoder=3,reranker=2 "
+        "(env REPLICAS)",
+    )
+    parser.add_argument(
+        "--mesh",
+        default=_env("MESH"),
+        choices=MESHES,
+        help="; ".join(f"{mesh}: {means}" for mesh, means in MESHES.items()) + " (default none, env MESH)",
     )
 
 

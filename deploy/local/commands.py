@@ -1,7 +1,6 @@
 """The commands of `python -m deploy.local`, each returning its exit status."""
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.local import catalogue, client, scrape, state, view
@@ -12,14 +11,20 @@ from deploy.local.errors import LocalError
 from deploy.local.loading import Destination, load
 from deploy.local.mesh import Mesh, stop_all
 from deploy.local.spec import MeshSpec, parse_replicas
-from deploy.local.state import State
 
 
 def demo(options: argparse.Namespace) -> int:
     """Start, load, search, stop."""
     demonstration.run(
         demonstration.Options(
-            options.catalog, options.mapping, options.query, options.keep, options.port_base, options.folder
+            options.catalog,
+            options.mapping,
+            options.query,
+            options.keep,
+            options.port_base,
+            options.folder,
+            parse_replicas(options.replicas),
+            options.mesh,
         )
     )
     return 0
@@ -36,8 +41,7 @@ def up(options: argparse.Namespace) -> int:
             ).scaled(parse_replicas(options.replicas))
             spec = spec.meshed(options.mesh or "none")
         else:
-            _check_replicas(known, parse_replicas(options.replicas))
-            _check_mesh(known, options.mesh)
+            known.refuse_other(parse_replicas(options.replicas), options.mesh)
             index = Path(known.index)
             spec = known.restore(
                 MeshSpec.default(index=index, folder=options.folder, bundle=catalogue.bundle_of(index))
@@ -56,21 +60,6 @@ def up(options: argparse.Namespace) -> int:
     if items == 0:
         say("the index is empty: `make ingest` loads the bundled catalogue, or CATALOG=path")
     return 0
-
-
-def _check_replicas(known: State, wanted: Mapping[str, int]) -> None:
-    """The gateway is told at its start whom it balances over."""
-    have = known.replicas()
-    other = [f"{name}={have.get(name, 1)}" for name, count in wanted.items() if have.get(name, 1) != count]
-    if other:
-        raise LocalError(
-            f"the mesh is up with {', '.join(other)}; `make down` first, then start it with other REPLICAS"
-        )
-
-
-def _check_mesh(known: State, wanted: str | None) -> None:
-    if wanted and wanted != known.mesh:
-        raise LocalError(f"the mesh is up with MESH={known.mesh}; `make down` first, then start it with another")
 
 
 def down(options: argparse.Namespace) -> int:

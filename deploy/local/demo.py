@@ -1,9 +1,9 @@
 """`demo`: the mesh, a catalogue, a handful of searches, and everything stopped again."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import grpc
@@ -25,7 +25,8 @@ _CONNECT_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the caller asked for. `query` replaces the demo's own searches; `keep` leaves the mesh up."""
+    """What the caller asked for. `query` replaces the demo's own searches; `keep` leaves the mesh up. `replicas` and
+    `mesh`: of a mesh that is started for it."""
 
     catalogue: str | None = None
     mapping: str | None = None
@@ -33,6 +34,8 @@ class Options:
     keep: bool = False
     port_base: int | None = None
     folder: Path = DEFAULT_FOLDER
+    replicas: Mapping[str, int] = field(default_factory=dict)
+    mesh: str | None = None
 
 
 def run(options: Options) -> None:
@@ -41,15 +44,15 @@ def run(options: Options) -> None:
     chosen = catalogue.choose(options.catalogue, options.mapping)
     spec = catalogue.spec_for(chosen, options.folder, options.port_base)
     say(f"catalogue: {chosen.path}", soft_wrap=True)
-    with _mesh(spec, options) as mesh:
+    with _mesh(spec, options) as mesh, client.presenting(mesh.spec.operator):
         loaded = _loaded(chosen, mesh) or _load(chosen, mesh)
         say()
         searches: Sequence[DemoSearch] = loaded.searches
         if options.query:
             searches = queries.for_query(options.query)
-        _show(mesh.address("gateway"), searches)
+        _show(mesh.spec.door("gateway"), searches)
         interrupt.check()
-        session.play(mesh.address("gateway"), mesh.address("user_events"), searches[0].query)
+        session.play(mesh.spec.door("gateway"), mesh.spec.door("user_events"), searches[0].query)
         if options.keep:
             _farewell(mesh)
 
@@ -59,6 +62,7 @@ def _mesh(spec: MeshSpec, options: Options) -> Iterator[Mesh]:
     """The mesh over the index of `spec`: the one that is up, or one for this demo, stopped at its end."""
     known = state.load(options.folder)
     if known is not None and known.index == str(spec.index):
+        known.refuse_other(options.replicas, options.mesh)
         view.console.print("the mesh is up already, on this very catalogue: using it (`make down` stops it)")
         mesh = Mesh(known.restore(spec), report=view.console.print)
         mesh.adopt(known)
@@ -80,6 +84,7 @@ def _mesh(spec: MeshSpec, options: Options) -> Iterator[Mesh]:
 
 def _new(spec: MeshSpec, options: Options) -> Mesh:
     """A mesh that other commands find; on free ports where the usual ones are taken and nobody asked for others."""
+    spec = spec.scaled(options.replicas).meshed(options.mesh or "none")
     try:
         check_ports(spec.services)
     except PortInUseError as error:
@@ -87,8 +92,7 @@ def _new(spec: MeshSpec, options: Options) -> Mesh:
             raise
         taken = ", ".join(map(str, error.ports))
         view.console.print(f"in use by another process: port {taken}. Using free ports instead")
-        free = MeshSpec.on_free_ports(index=spec.index, folder=spec.folder, bundle=spec.bundle)
-        spec = replace(free, environ=spec.environ)
+        spec = replace(_elsewhere(spec, spec.folder, options), environ=spec.environ)
     return Mesh(spec, report=view.console.print)
 
 
@@ -96,8 +100,13 @@ def _beside(spec: MeshSpec, options: Options) -> Mesh:
     if options.keep:
         raise LocalError("another mesh is up, on another index: stop it with `make down`, or leave KEEP out")
     view.console.print("another mesh is up: this one runs beside it, on free ports")
-    free = MeshSpec.on_free_ports(index=spec.index, folder=spec.folder / "demo", bundle=spec.bundle)
-    return Mesh(free, report=view.console.print, shared=False)
+    return Mesh(_elsewhere(spec, spec.folder / "demo", options), report=view.console.print, shared=False)
+
+
+def _elsewhere(spec: MeshSpec, folder: Path, options: Options) -> MeshSpec:
+    return MeshSpec.on_free_ports(
+        index=spec.index, folder=folder, bundle=spec.bundle, replicas=options.replicas, mesh=options.mesh or "none"
+    )
 
 
 def _loaded(chosen: Catalogue, mesh: Mesh) -> Loaded | None:
@@ -114,7 +123,7 @@ def _loaded(chosen: Catalogue, mesh: Mesh) -> Loaded | None:
 
 
 def _load(chosen: Catalogue, mesh: Mesh) -> Loaded:
-    to = Destination(mesh.address("gateway"), str(mesh.spec.index), mesh.address("vector_retrieval"))
+    to = Destination(mesh.spec.door("gateway"), str(mesh.spec.index), mesh.address("vector_retrieval"))
     return note(chosen, load(chosen, to, mesh.spec.folder), mesh.spec)
 
 
@@ -162,16 +171,21 @@ def _filter(search: DemoSearch) -> filter_pb2.Filter | None:
 
 def _farewell(mesh: Mesh) -> None:
     say = view.console.print
-    gateway = mesh.address("gateway")
     say("the mesh stays up:")
     for service in mesh.spec.services:
         say(f"  {service.name:<18} {service.address:<17} {service.metrics_url}", soft_wrap=True)
-    buf = f"{sys.prefix}/bin/buf"
     say("search it from a shell:", style="bold")
     say(
-        f"""  {buf} curl --http2-prior-knowledge --protocol grpc -d '{{"query": "desk lamp"}}' \\\n"""
-        f"    http://{gateway}/aisle.gateway.v1.Gateway/Search",
+        f"""  {sys.prefix}/bin/buf curl {_transport(mesh.spec)} --protocol grpc -d '{{"query": "desk lamp"}}' \\\n"""
+        f"    {'http' if mesh.spec.operator is None else 'https'}://{mesh.spec.door('gateway')}/aisle.gateway.v1.Gateway/Search",
         soft_wrap=True,
         markup=False,
     )
     say("stop it: make down", style="bold")
+
+
+def _transport(spec: MeshSpec) -> str:
+    """How `buf curl` is told to speak to it."""
+    if (files := spec.operator) is None:
+        return "--http2-prior-knowledge"
+    return f"--cert {files.certificate} --key {files.key} --cacert {files.authority}"

@@ -179,7 +179,7 @@ class Mesh:
     def _save(self) -> None:
         if not self._shared:
             return
-        scrape.write(self.spec.folder, self._running.values())
+        scrape.write(self.spec.folder, self._running.values(), self.spec.milvus_metrics if self._running else None)
         if self._running:
             running = list(self._running.values())
             secured = self.spec.identities is not None

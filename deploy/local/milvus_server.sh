@@ -5,6 +5,7 @@
 #   milvus_server.sh install               make the environment, once
 #   milvus_server.sh run DIR [PORT [FLAG…]]   serve DIR on PORT (default 19530) until interrupted, with flags of the
 #                                          wheel's own: --authorization-enabled true, --tls-mode 1, …
+#                                          METRICS_PORT (default 9091) in the environment: /metrics and /healthz
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 venv=${MILVUS_VENV:-$root/build/peers/milvus}
@@ -42,7 +43,14 @@ YAML
     export COMMON_SESSION_TTL=5
     # The wheel moves on to the next port where connections of a server just killed linger; Milvus itself need not.
     export PROXY_PORT=${3:-19530}
-    exec "$venv/bin/milvus-server" --data "$data" --etcd-port "$client" --proxy-port "$PROXY_PORT" "${@:4}"
+    # It takes this port, or the next one that is free.
+    export METRICS_PORT=${METRICS_PORT:-9091}
+    # As bin/milvus-server, which has no flag for that one.
+    exec "$venv/bin/python" -c '
+import os
+import milvus
+milvus.default_server.webservice_port = int(os.environ["METRICS_PORT"])
+milvus.main()' --data "$data" --etcd-port "$client" --proxy-port "$PROXY_PORT" "${@:4}"
     ;;
-  *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

@@ -66,7 +66,7 @@ def _candidate(location: str) -> tuple[Registry, str, BundleKind]:
 
 
 def _run(command: list[str], spec: MeshSpec) -> int:
-    return subprocess.run(command, cwd=ROOT, env=spec.environ, check=False).returncode
+    return subprocess.run(command, cwd=ROOT, env=spec.job_environment("TRAINER"), check=False).returncode
 
 
 def _wait(spec: MeshSpec, location: str, version: str, kind: BundleKind) -> None:

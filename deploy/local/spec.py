@@ -12,6 +12,7 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from deploy.local.errors import LocalError
 from deploy.local.identities import Identities
@@ -32,6 +33,8 @@ LISTENER_OFFSET = 1600
 """From the port of a service's first process to that of the proxy before it: above every replica."""
 PROXY_NOTICES_S = "1.5"
 """Seconds that a draining process gives the proxy, which looks twice, half a second apart."""
+MILVUS_METRICS_PORT = 9091
+"""Of every component of a Milvus, unless its environment has another METRICS_PORT."""
 MAX_REPLICAS = 16
 """Of one service on one machine. More is a slip of the finger, and would start that many models."""
 
@@ -195,10 +198,24 @@ class MeshSpec:
         addresses = [service.address for service in self.replicas(kind)]
         return addresses[0] if len(addresses) == 1 else f"ipv4:{','.join(addresses)}"
 
+    def door(self, kind: str) -> str:
+        """One address at which people reach the service called `kind`: of the proxy, or of its first process."""
+        return self.target(kind) if kind in self.listeners else self.service(kind).address
+
     @property
     def operator(self) -> TlsFiles | None:
         """Who the local commands are to this mesh; `None` in plain text."""
         return None if self.identities is None else self.identities.files(OPERATOR)
+
+    @property
+    def milvus_metrics(self) -> str | None:
+        """Where (host:port) the Milvus server that keeps the index tells its metrics: as `MILVUS_METRICS` says, or at
+        Milvus' usual port of its host. `None` where the index is in a file."""
+        kind = self.service("vector_retrieval").kind
+        uri = self.told(kind, f"{kind.prefix}URI")
+        if not uri.startswith(kind.store):
+            return None
+        return self.environ.get("MILVUS_METRICS") or f"{urlsplit(uri).hostname}:{MILVUS_METRICS_PORT}"
 
     @property
     def logs(self) -> Path:

@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -56,6 +56,18 @@ class State:
         if self.listeners:
             return "envoy"
         return "mtls" if self.secured else "none"
+
+    def refuse_other(self, replicas: Mapping[str, int], mesh: str | None) -> None:
+        """Raises `LocalError` where it was started with other `replicas` than these, or with another `mesh`: services
+        are told at their start whom they call, and who they are."""
+        have = self.replicas()
+        other = [f"{name}={have.get(name, 1)}" for name, count in replicas.items() if have.get(name, 1) != count]
+        if other:
+            raise LocalError(
+                f"the mesh is up with {', '.join(other)}; `make down` first, then start it with other REPLICAS"
+            )
+        if mesh and mesh != self.mesh:
+            raise LocalError(f"the mesh is up with MESH={self.mesh}; `make down` first, then start it with another")
 
     def restore(self, spec: MeshSpec) -> MeshSpec:
         """`spec` as this mesh was started: its ports, its replicas, and what stands between."""

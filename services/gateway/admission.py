@@ -145,7 +145,9 @@ class Admission:
         if not self._typical_s:
             return DEFAULT_RETRY_AFTER_S
         rounds = 1 + len(self._waiting) / self._pace.places
-        return min(max(self._typical_s * rounds, _LEAST_RETRY_S), _MOST_RETRY_S)
+        # In steps: nobody comes back to the millisecond, and what is alike is made once (`to_status`).
+        steps = round(self._typical_s * rounds / _LEAST_RETRY_S)
+        return min(max(steps * _LEAST_RETRY_S, _LEAST_RETRY_S), _MOST_RETRY_S)
 
     def _refused(self, method: str, reason: Refusal) -> OverloadedError:
         metrics.REQUESTS_REFUSED.labels(method, reason.value).inc()
@@ -154,7 +156,7 @@ class Admission:
             self._told_at = now
             _log.warning("overloaded", running=self._running, waiting=len(self._waiting), refusing=reason.value)
         return OverloadedError(
-            f"the gateway works on {self._running} requests and others wait; retry later, or add replicas",
+            "the gateway works on as many requests as it can and others wait; retry later, or add replicas",
             reason=reason.value,
             retry_after_s=self._retry_after_s(),
         )

@@ -14,6 +14,7 @@ from shared.errors import (
     AisleError,
     FailedPreconditionError,
     InvalidArgumentError,
+    OverloadedError,
     UnavailableError,
 )
 
@@ -48,7 +49,8 @@ class EncodedQuery:
             raise
 
     def note(self, run: Run, degraded: Sequence[str]) -> None:
-        """Tells `run` what the index left out. Raises `UnavailableError` where that was all there was to search by."""
+        """Tells `run` what the index left out. Where that was all there was to search by, raises `UnavailableError`, or
+        `OverloadedError` if the encoder had too much to do."""
         if LEXICAL_UNSUPPORTED in degraded:
             if self.error is not None:
                 raise _nothing_to_search_by(self.error)
@@ -75,9 +77,10 @@ async def encode(
         return EncodedQuery(None, error)
 
 
-def _nothing_to_search_by(encode_error: AisleError) -> UnavailableError:
-    return UnavailableError(
-        "query_encoder",
-        f"{encode_error.message}, and the store cannot search by words alone; retry shortly",
-        retry_after_s=getattr(encode_error, "retry_after_s", DEFAULT_RETRY_AFTER_S),
-    )
+def _nothing_to_search_by(encode_error: AisleError) -> AisleError:
+    message = f"{encode_error.message}, and the store cannot search by words alone; retry shortly"
+    if isinstance(encode_error, OverloadedError):
+        # Too much work, which is not for callers to try again at once.
+        return OverloadedError(message, reason=encode_error.reason, retry_after_s=encode_error.retry_after_s)
+    retry_after_s = getattr(encode_error, "retry_after_s", DEFAULT_RETRY_AFTER_S)
+    return UnavailableError("query_encoder", message, retry_after_s=retry_after_s)

@@ -109,8 +109,13 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
         self, request: gateway_pb2.RecommendRequest, context: RpcContext
     ) -> gateway_pb2.RecommendResponse:
         """Finds items for a shopper."""
-        ask = _ask(request)
-        answer = await self._admission.run("Recommend", lambda: self._recommender.recommend(ask, _page(request)))
+
+        async def recommend() -> tuple[Ask, Answer]:
+            # Read only once it is let in.
+            ask = _ask(request)
+            return ask, await self._recommender.recommend(ask, _page(request))
+
+        ask, answer = await self._admission.run("Recommend", recommend)
         _observe("Recommend", answer)
         return gateway_pb2.RecommendResponse(
             results=[wire_answers.result(ranked, explain=request.explain) for ranked in answer.results],

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from services.user_events.failures import LostConnectionError, RowsRefusedError
 from services.user_events.settings import DatabaseSettings
-from shared.errors import DeadlineError, FailedPreconditionError, UnavailableError
+from shared.errors import DeadlineError, FailedPreconditionError, OverloadedError, UnavailableError
 from shared.rpc import deadline
 
 NAME = "events database"
@@ -62,8 +62,8 @@ class Database:
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A connection to read by. On SQLite all that is read is of one moment, on PostgreSQL each statement is.
 
-        Here and in `writing`: raises `UnavailableError` when the database is away or slow, `DeadlineError` when the
-        caller's time is up.
+        Here and in `writing`: raises `UnavailableError` when the database is away or slow, `OverloadedError` when all
+        connections are in use, `DeadlineError` when the caller's time is up.
         """
         with _translated():
             async with asyncio.timeout(deadline.timeout_s(self._settings.read_timeout_s + _TIMEOUT_SLACK_S)):
@@ -205,7 +205,10 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except PoolTimeoutError:
-        raise UnavailableError(NAME, "all connections to the events database are busy; retry shortly") from None
+        raise OverloadedError(
+            "all connections to the events database are busy; retry later, or raise pool_size",
+            reason="CONNECTIONS_BUSY",
+        ) from None
     except TimeoutError:
         left = deadline.remaining_s()
         if left is not None and left <= 0:

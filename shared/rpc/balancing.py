@@ -15,12 +15,14 @@ from shared.rpc.health import REPLICA
 
 _RETRIES: dict[str, Any] = {
     # UNAVAILABLE alone: the one status that says the call did not run, or may run twice unharmed.
-    # After 40, 80 and 160 ms, give or take a fifth: longer in all than a replica that ends has left the rotation before
-    # its connections end, at which clients look for others (`_LEAVE_S` in server.py).
-    "maxAttempts": 4,
-    "initialBackoff": "0.04s",
-    "maxBackoff": "0.2s",
-    "backoffMultiplier": 2,
+    # After 5, 25, 125 and 250 ms, give or take a fifth. At once at first, while the next replica's turn is next: calls
+    # of others in between may make it that of the same one again. Longer in all than a replica that ends has left the
+    # rotation before its connections end, at which clients look for others (`_LEAVE_S` in server.py). Five is the most
+    # that gRPC does.
+    "maxAttempts": 5,
+    "initialBackoff": "0.005s",
+    "maxBackoff": "0.25s",
+    "backoffMultiplier": 5,
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
 

@@ -197,4 +197,5 @@ class _Call:
                 return
         code, message, trailers = to_status(known)
         self.end(code, known)
+        # Not `set_code`, which sends headers before the status: a channel tries nothing again that has had headers.
         await self._context.abort(code, message, (*trailers, (call_context.REQUEST_ID_KEY, self._identity)))

@@ -14,10 +14,13 @@ Details follow google/rpc/error_details.proto; the pushback trailer follows gRPC
 carries none: a channel that retries it at once may reach another replica, and waiting would only spend the deadline.
 """
 
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import grpc
-from google.protobuf import any_pb2, duration_pb2
+from google.protobuf import duration_pb2
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -49,10 +52,11 @@ def code_of(error: errors.AisleError) -> grpc.StatusCode:
 
 def to_status(error: errors.AisleError) -> tuple[grpc.StatusCode, str, Trailers]:
     """Code, message and trailers with which `error` leaves the process."""
+    if isinstance(error, errors.OverloadedError):
+        return _overloaded(error.message, error.reason, max(1, round(error.retry_after_s * 1000)))
     code = code_of(error)
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
     details: list[Any] = [info]
-    trailers: list[tuple[str, str | bytes]] = []
     if isinstance(error, errors.InvalidArgumentError):
         details.append(
             error_details_pb2.BadRequest(
@@ -64,23 +68,33 @@ def to_status(error: errors.AisleError) -> tuple[grpc.StatusCode, str, Trailers]
         )
     elif isinstance(error, errors.NotFoundError):
         details.append(error_details_pb2.ResourceInfo(resource_type=error.kind, resource_name=error.resource))
-    elif isinstance(error, errors.OverloadedError | errors.UnavailableError):
-        if isinstance(error, errors.UnavailableError):
-            info.metadata["dependency"] = error.dependency
-        delay = duration_pb2.Duration()
-        delay.FromMilliseconds(max(1, round(error.retry_after_s * 1000)))
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-        if isinstance(error, errors.OverloadedError):
-            trailers.append((PUSHBACK_KEY, str(delay.ToMilliseconds())))
+    elif isinstance(error, errors.UnavailableError):
+        info.metadata["dependency"] = error.dependency
+        details.append(_retry(max(1, round(error.retry_after_s * 1000))))
     if isinstance(error, errors.VersionMismatchError):
         info.metadata.update({"got": error.got, "expected": error.expected})
-    rich = status_pb2.Status(code=code.value[0], message=error.message)
+    return code, error.message, _rich(code, error.message, details)
+
+
+@lru_cache(maxsize=256)
+def _overloaded(message: str, reason: str, retry_ms: int) -> tuple[grpc.StatusCode, str, Trailers]:
+    """Made once for all that are refused alike: to refuse must cost less than to serve."""
+    code = CODES[errors.OverloadedError]
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)
+    return code, message, ((PUSHBACK_KEY, str(retry_ms)), *_rich(code, message, [info, _retry(retry_ms)]))
+
+
+def _retry(milliseconds: int) -> error_details_pb2.RetryInfo:
+    delay = duration_pb2.Duration()
+    delay.FromMilliseconds(milliseconds)
+    return error_details_pb2.RetryInfo(retry_delay=delay)
+
+
+def _rich(code: grpc.StatusCode, message: str, details: Iterable[Message]) -> Trailers:
+    status = status_pb2.Status(code=code.value[0], message=message)
     for detail in details:
-        packed = any_pb2.Any()
-        packed.Pack(detail)
-        rich.details.append(packed)
-    trailers.extend(rpc_status.to_status(rich).trailing_metadata)
-    return code, error.message, tuple(trailers)
+        status.details.add().Pack(detail)
+    return tuple(rpc_status.to_status(status).trailing_metadata)
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, dependency: str) -> errors.AisleError:

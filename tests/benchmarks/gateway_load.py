@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +121,15 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
     """`google.rpc.ErrorInfo.reason`; empty where there is none."""
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            info = error_details_pb2.ErrorInfo()
-            if any(detail.Unpack(info) for detail in status_pb2.Status.FromString(value).details):
-                return info.reason
+            return _reason(value)
     return ""
+
+
+@lru_cache(maxsize=1024)
+def _reason(details: bytes) -> str:
+    """Of thousands that are refused alike, read once: what the load takes is not left for what it measures."""
+    info = error_details_pb2.ErrorInfo()
+    return info.reason if any(one.Unpack(info) for one in status_pb2.Status.FromString(details).details) else ""
 
 
 async def closed(call: Call, callers: int, seconds: float, patience_s: float) -> dict[str, Any]:

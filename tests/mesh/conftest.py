@@ -20,8 +20,9 @@ from deploy.local import client
 from deploy.local.mesh import Mesh
 from deploy.local.spec import DEFAULT_BUNDLE, KINDS, MeshSpec
 from shared.catalogue.generator import generate
+from shared.rpc.balancing import service_config
 from shared.rpc.items import item_to_proto
-from shared.rpc.tls import channel_credentials
+from shared.rpc.tls import channel_credentials, expect_server
 
 TIMEOUT_S = 10.0
 GENERATED = 240
@@ -48,12 +49,16 @@ class Shop:
         return {kind.name: self.connect(kind.name) for kind in KINDS}
 
     def connect(self, name: str) -> grpc.Channel:
-        """A channel to one service as its callers take it: through the proxy, and with a certificate, if there are."""
-        address = self.mesh.spec.target(name) if self.mesh.spec.listeners else self.mesh.address(name)
-        operator = self.mesh.spec.operator
+        """A channel to one service as its callers take it: through the proxy, or balancing over the replicas as
+        docs/balancing.md tells callers to; and with a certificate, if there are."""
+        spec, operator = self.mesh.spec, self.mesh.spec.operator
+        alone = bool(spec.listeners) or len(spec.replicas(name)) == 1
+        options = [("grpc.service_config", service_config(client_balancing=not alone))]
         if operator is None:
-            return grpc.insecure_channel(address)
-        return grpc.secure_channel(address, channel_credentials(operator.read()))
+            return grpc.insecure_channel(spec.target(name), options)
+        if not spec.listeners:
+            options.append(expect_server(name))
+        return grpc.secure_channel(spec.target(name), channel_credentials(operator.read()), options)
 
     @property
     def gateway(self) -> Any:

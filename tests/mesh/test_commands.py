@@ -26,6 +26,7 @@ from deploy.local.spec import DEFAULT_BUNDLE, KINDS, ROOT, free_ports, is_free
 from shared.bundles import load_bundle
 from shared.catalogue import write_jsonl
 from shared.catalogue.generator import generate
+from shared.tls import TlsFiles
 from tests.support.second_bundle import shorter
 
 pytestmark = pytest.mark.timeout(150)
@@ -57,7 +58,8 @@ class Terminal:
         return ["--port-base", str(self.port_base)]
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        outside = ("AISLE_", "CATALOG", "MAPPING", "QUERY", "KEEP", "PORT_BASE", "MODEL", "REGISTRY", "OVERRIDE")
+        made = ("CATALOG", "MAPPING", "QUERY", "KEEP", "PORT_BASE", "MODEL", "REGISTRY", "OVERRIDE", "MESH", "REPLICAS")
+        outside = ("AISLE_", *made)
         return subprocess.Popen(
             [sys.executable, "-m", "deploy.local", "--folder", str(self.folder), *command],
             cwd=ROOT,
@@ -117,6 +119,19 @@ def test_the_demo_loads_searches_and_stops_and_the_second_one_does_not_load_agai
     assert "Green wall tile" not in second
     assert "Tall oak floor lamp" in second
     assert terminal.nothing_runs()
+
+
+def test_the_demo_of_a_mesh_with_certificates_and_replicas(terminal: Terminal) -> None:
+    shop = [*terminal.catalogue, *terminal.ports, "--query", "red wall tile"]
+    said = terminal.run("demo", *shop, "--mesh", "mtls", "--replicas", "reranker=2", "--keep")
+    assert "reranker-2" in said
+    assert "Red wall tile" in said
+    assert "the shopper is forgotten" in said
+    assert f"--cert {terminal.folder / 'certificates' / 'operator.crt'}" in said
+    assert f"https://127.0.0.1:{terminal.port_base}/" in said
+    # One that is up is shown as it is, and not taken for another.
+    assert "is up with MESH=mtls" in terminal.run("demo", *shop, "--mesh", "envoy", code=1)
+    assert "Red wall tile" in terminal.run("demo", *shop)
 
 
 def test_up_status_and_down(terminal: Terminal) -> None:
@@ -321,13 +336,14 @@ def test_a_mesh_changes_its_model_while_it_is_searched(terminal: Terminal, tmp_p
 
 
 @contextlib.contextmanager
-def searching(address: str, callers: int = 1) -> Iterator[list[Any]]:
-    """Searches all the time until the block ends; the answers, and the errors among them."""
+def searching(address: str, callers: int = 1, shown: TlsFiles | None = None) -> Iterator[list[Any]]:
+    """Searches all the time until the block ends, with the certificate `shown`; the answers, and the errors among
+    them."""
     answers: list[Any] = []
     ended = threading.Event()
 
     def search() -> None:
-        with grpc.insecure_channel(address) as channel:
+        with client.presenting(shown), client.channel(address) as channel:
             stub = gateway_pb2_grpc.GatewayStub(channel)
             while not ended.is_set():
                 try:

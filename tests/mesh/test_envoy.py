@@ -9,7 +9,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from itertools import islice
-from signal import SIGCONT, SIGKILL, SIGSTOP
+from signal import SIGCONT, SIGSTOP
 from typing import Any
 
 import grpc
@@ -24,6 +24,7 @@ from deploy.local.spec import DEFAULT_BUNDLE, MeshSpec
 from shared.catalogue.generator import generate
 from shared.rpc.items import item_to_proto
 from shared.rpc.tls import channel_credentials, server_credentials
+from tests.mesh import replicas
 from tests.mesh.conftest import BUNK_BEDS, TIMEOUT_S, Shop, load, special_items
 from tests.mesh.search_load import CALLERS, ITEMS, outcomes, say, share_degraded, told, under_load
 from tests.mesh.test_mtls import encode
@@ -70,10 +71,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 @pytest.fixture
 def whole(shop: Shop) -> None:
     """Every replica runs and is given calls, whatever the test before did."""
-    for service in shop.mesh.spec.services:
-        if not shop.mesh.runs(service.name):
-            shop.mesh.stop_service(service.name)
-            shop.mesh.start_service(service.name)
+    replicas.start_missing(shop)
     eventually(lambda: complete(shop), 60)
 
 
@@ -246,27 +244,17 @@ def test_renewed_certificates_are_taken_up_without_a_failed_call(shop: Shop, who
 
 def test_a_rolling_restart_is_not_noticed(shop: Shop, whole: None) -> None:
     with under_load(shop) as load:
-        for name in [s.name for kind in REPLICAS for s in shop.mesh.spec.replicas(kind)]:
-            shop.mesh.stop_service(name)
-            shop.mesh.start_service(name)
-            # As whoever rolls waits for a replica to be ready for those who call it.
-            eventually(lambda: complete(shop), 15)
+        # As whoever rolls waits for a replica to be ready for those who call it.
+        replicas.restart_each(shop, lambda _: eventually(lambda: complete(shop), 15))
     told("rolling restart", load.answers)
     assert len(load.answers) > 100
     assert set(outcomes(load.answers)) == {"whole"}
 
 
-@pytest.mark.parametrize("name", ["gateway-2", "query_encoder-2", "reranker"])
-def test_a_replica_that_is_killed_costs_no_call(shop: Shop, whole: None, name: str) -> None:
+def test_each_replica_killed_in_turn_costs_no_call(shop: Shop, whole: None) -> None:
     with under_load(shop) as load:
-        eventually(lambda: len(load.answers) >= 20, 20)
-        shop.mesh.signal(name, SIGKILL)
-        eventually(lambda: not shop.mesh.runs(name), 5)
-        killed = time.monotonic()
-        eventually(lambda: len(load.since(killed)) >= 60, 30)
-        shop.mesh.stop_service(name)
-        shop.mesh.start_service(name)
-    told(f"{name} killed", load.answers)
+        replicas.kill_each(shop, load, lambda _: eventually(lambda: complete(shop), 15))
+    told("each killed in turn", load.answers)
     assert set(outcomes(load.answers)) == {"whole"}
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from aisle.gateway.v1 import gateway_pb2
 
+from deploy.local.certificates import Authority
+from deploy.local.kinds import OPERATOR
 from deploy.local.spec import DEFAULT_BUNDLE, ROOT
 from shared.bundles import Channel, Registry, load_bundle
 from tests.mesh.test_commands import Terminal, port_base, searching
@@ -81,6 +83,19 @@ def test_a_candidate_goes_live_without_a_failed_or_mixed_search(
     assert registry.channel(Channel.LIVE).changes[-1].override == "a test"
     # Done again, nothing is left to do.
     assert f"switched to {new}" in terminal.run("promote", "--registry", registry.location)
+
+
+def test_it_goes_live_behind_certificates_and_in_every_replica(terminal: Terminal, registry: Registry) -> None:
+    old, new = (load_bundle(f"registry:{registry.location}#{channel}").version for channel in reversed(Channel))
+    terminal.run("up", *terminal.catalogue, *terminal.ports, "--mesh", "mtls", "--replicas", "query_encoder=2")
+    terminal.run("ingest", *terminal.catalogue)
+    operator = Authority(terminal.folder / "certificates").files(OPERATOR)
+    with searching(f"127.0.0.1:{terminal.port_base}", shown=operator) as answers:
+        said = terminal.run("promote", "--registry", registry.location, "--override", "a test")
+        time.sleep(2)
+    assert f"switched to {new}: query_encoder, query_encoder-2, item_encoder" in said
+    assert [answer for answer in answers if not isinstance(answer, gateway_pb2.SearchResponse)] == []
+    assert {told(answer) for answer in answers} >= {(old, old, ""), (new, new, "")}
 
 
 def told(answer: Any) -> tuple[str, str, str]:

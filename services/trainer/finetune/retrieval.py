@@ -7,17 +7,12 @@ import asyncio
 from collections.abc import Sequence
 
 from aisle.retrieval.v1 import vector_retrieval_pb2 as pb
-from aisle.retrieval.v1 import vector_retrieval_pb2_grpc
 from sentence_transformers import SentenceTransformer
 
-from services.trainer.errors import JobError
+from services.trainer import retrieval
 from services.trainer.finetune.data import Judgements, Texts
-from services.trainer.settings import TrainerSettings
-from shared.errors import AisleError
-from shared.rpc.client import Dependency
 from shared.rpc.embeddings import pack
 
-_NAME = "aisle.retrieval.v1.VectorRetrieval"
 _QUERIES_A_CALL = 32
 _TIMEOUT_S = 30.0
 
@@ -37,20 +32,14 @@ async def _search(
     target: str, model: SentenceTransformer, version: str, keys: Sequence[str], judgements: Judgements, texts: Texts,
     depth: int,
 ) -> dict[str, list[str]]:  # fmt: skip
-    service = Dependency("vector_retrieval", _NAME, target, TrainerSettings().mtls())  # type: ignore[call-arg]
-    stub = vector_retrieval_pb2_grpc.VectorRetrievalStub(service.channel)
     found: dict[str, list[str]] = {}
-    try:
+    async with retrieval.asked(target, "--retrieval") as (service, stub):
         for start in range(0, len(keys), _QUERIES_A_CALL):
             part = keys[start : start + _QUERIES_A_CALL]
             request = _request([judgements.queries[key] for key in part], model, version, texts, depth)
             response = await service.call(stub.Search, request, timeout_s=_TIMEOUT_S)
             for key, candidates in zip(part, response.candidates, strict=True):
                 found[key] = [hit.item.id for hit in candidates.hits]
-    except AisleError as error:
-        raise JobError(f"--retrieval {target}: {error}") from error
-    finally:
-        await service.close()
     return found
 
 

@@ -3,13 +3,9 @@
 import asyncio
 
 from aisle.retrieval.v1 import vector_retrieval_pb2 as pb
-from aisle.retrieval.v1 import vector_retrieval_pb2_grpc
 
-from services.trainer.errors import JobError
-from shared.errors import AisleError
-from shared.rpc.client import Dependency
+from services.trainer import retrieval
 
-_NAME = "aisle.retrieval.v1.VectorRetrieval"
 _TIMEOUT_S = 10.0
 
 
@@ -20,12 +16,6 @@ def live_version(target: str) -> str:
 
 
 async def _live_version(target: str) -> str:
-    service = Dependency("vector_retrieval", _NAME, target)
-    stub = vector_retrieval_pb2_grpc.VectorRetrievalStub(service.channel)
-    try:
+    async with retrieval.asked(target, "--index") as (service, stub):
         status: pb.GetStatusResponse = await service.call(stub.GetStatus, pb.GetStatusRequest(), timeout_s=_TIMEOUT_S)
-    except AisleError as error:
-        raise JobError(f"--index {target}: {error}") from error
-    finally:
-        await service.close()
     return status.model_version

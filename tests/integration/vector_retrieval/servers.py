@@ -39,7 +39,7 @@ class MilvusServer:
         self, data: Path, *, flags: Sequence[str] = (), scheme: str = "http", client: Mapping[str, Any] | None = None
     ) -> None:
         self.data = data
-        self.port = free_port()
+        self.port, self.metrics_port = free_port(), free_port()
         self.uri = f"{scheme}://127.0.0.1:{self.port}"
         self._flags = flags
         self._client = client or {}
@@ -58,7 +58,7 @@ class MilvusServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            env={**os.environ, "MILVUS_VENV": str(VENV)},
+            env={**os.environ, "MILVUS_VENV": str(VENV), "METRICS_PORT": str(self.metrics_port)},
         )
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():

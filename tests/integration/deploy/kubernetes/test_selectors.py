@@ -108,3 +108,25 @@ def test_the_canary_is_reached_by_its_route_alone(view: View) -> None:
     services = {told["metadata"]["name"]: told["spec"]["ports"][0]["port"] for told in view.of("Service")}
     assert [services[backend["name"]] == backend["port"] for backend in rule["backendRefs"]] == [True, True]
     assert sum(backend["weight"] for backend in rule["backendRefs"]) == 100
+
+
+def test_the_route_to_services_that_ask_who_calls_has_a_certificate_and_takes_theirs(view: View) -> None:
+    if "canary-mtls" not in view.mix.parts:
+        assert not view.of("BackendTLSPolicy")
+        return
+    certificates = {told["spec"]["secretName"]: told["spec"] for told in view.of("Certificate")}
+    (policy,) = (told["spec"] for told in view.of("BackendTLSPolicy"))
+    (route,) = view.of("GRPCRoute")
+    backends = {backend["name"] for rule in route["spec"]["rules"] for backend in rule["backendRefs"]}
+    assert {target["name"] for target in policy["targetRefs"]} == backends
+    (authority,) = policy["validation"]["caCertificateRefs"]
+    for pod in view.servers:
+        if pod.name in backends:
+            (shown,) = (v["secret"]["secretName"] for v in pod.spec["volumes"] if v["name"] == "tls")
+            assert shown == authority["name"]
+            assert policy["validation"]["hostname"] in certificates[shown]["dnsNames"]
+    (grant,) = (told["spec"] for told in view.of("ReferenceGrant"))
+    (parent,) = route["spec"]["parentRefs"]
+    assert [each["namespace"] for each in grant["from"]] == [parent["namespace"]]
+    (lent,) = grant["to"]
+    assert "client auth" in certificates[lent["name"]]["usages"]

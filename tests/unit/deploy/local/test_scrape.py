@@ -20,3 +20,10 @@ def test_each_replica_is_a_target_of_its_service(tmp_path: Path) -> None:
     ]
     scrape.write(tmp_path, [])
     assert json.loads(scrape.path(tmp_path).read_text()) == []
+
+
+def test_a_milvus_server_is_a_target_too(tmp_path: Path) -> None:
+    scrape.write(tmp_path, [], "milvus.shop:9091")
+    assert json.loads(scrape.path(tmp_path).read_text()) == [
+        {"targets": ["milvus.shop:9091"], "labels": {"service": "milvus"}}
+    ]

@@ -161,3 +161,10 @@ def test_what_shares_its_store_may_have_replicas() -> None:
     second = scaled.environment(scaled.service("user_events-2"))
     assert second["AISLE_USER_EVENTS_URI"] == "postgresql://u@h/db"
     assert parse_replicas("") == {}
+
+
+def test_prometheus_reads_the_server_that_keeps_the_index() -> None:
+    shared = {"AISLE_VECTOR_RETRIEVAL_URI": "https://milvus.shop:19530"}
+    assert spec().milvus_metrics is None
+    assert spec(**shared).milvus_metrics == "milvus.shop:9091"
+    assert spec(**shared, MILVUS_METRICS="metrics:1").milvus_metrics == "metrics:1"

@@ -242,6 +242,13 @@ async def test_neither_vector_nor_words(found: Any) -> None:
     assert (failed.value.dependency, failed.value.retry_after_s) == ("query_encoder", 2.0)
 
 
+async def test_an_encoder_with_too_much_to_do_and_no_words_is_no_outage() -> None:
+    full = OverloadedError("256 rows wait", reason="QUEUE_FULL", retry_after_s=0.3)
+    with pytest.raises(OverloadedError, match="256 rows wait, and the store cannot search by words") as refused:
+        await Mesh(encoder=full, found=NO_WORDS).search()
+    assert (refused.value.reason, refused.value.retry_after_s) == ("QUEUE_FULL", 0.3)
+
+
 async def test_encoder_down_and_the_index_for_another_reason_unfit() -> None:
     with pytest.raises(FailedPreconditionError, match="empty"):
         await Mesh(encoder=DOWN, found=FailedPreconditionError("the index is empty")).search()

@@ -9,14 +9,15 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from services.user_events import wire
+from services.user_events import database, wire
 from services.user_events.cache import SHARE, STALE_S, Cache
 from services.user_events.events import EventType
 from services.user_events.identity import Identities
 from services.user_events.popularity import click_through_rate, decayed_weights
 from services.user_events.settings import UserEventsSettings
-from shared.errors import InvalidArgumentError
+from shared.errors import InvalidArgumentError, OverloadedError
 from shared.rpc import context
 
 
@@ -175,3 +176,9 @@ def test_a_time_comes_back_as_it_was(at: int) -> None:
 def test_a_time_that_is_none_is_refused(seconds: int, nanos: int) -> None:
     with pytest.raises(InvalidArgumentError, match="occurred_at"):
         wire.event_from_proto(event_pb2.Event(occurred_at=timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos)))
+
+
+def test_a_pool_without_a_free_connection_is_too_much_work_and_no_outage() -> None:
+    with pytest.raises(OverloadedError) as refused, database._translated():
+        raise PoolTimeoutError
+    assert refused.value.reason == "CONNECTIONS_BUSY"

@@ -78,6 +78,12 @@ def test_only_an_overload_tells_the_channel_to_wait() -> None:
     assert dict(to_status(errors.OverloadedError("full", retry_after_s=0.25))[2])[PUSHBACK_KEY] == "250"
 
 
+def test_what_is_refused_alike_is_put_into_words_once() -> None:
+    first, second, later = (to_status(errors.OverloadedError("full", retry_after_s=s)) for s in (0.25, 0.25, 0.5))
+    assert first is second
+    assert dict(later[2])[PUSHBACK_KEY] == "500"
+
+
 async def test_a_thousand_violations_still_fit_the_trailers(scripted: Scripted, stub: Any) -> None:
     async def fail(request: Any, context: Any) -> Any:
         raise errors.InvalidArgumentError(
