@@ -20,7 +20,7 @@ _ROUNDING = 1e-9
 def seen(places: pl.DataFrame, propensities: Propensities, clip: float) -> pl.DataFrame:
     """One row a pair: key, query, item_id, seen (times), weight (summed). `places`: see `places.count`."""
     chances = pl.Series(np.maximum(propensities.values, clip))
-    return places.group_by(KEY, "query", "item_id").agg(
+    return places.group_by(KEY, "query", "item_id", maintain_order=True).agg(
         (pl.col("shown") * pl.lit(chances).gather(pl.col("place"))).sum().alias("seen"), pl.col("weight").sum()
     )
 

@@ -112,7 +112,7 @@ class _Progress:
     """How far the log is read, by the time of arrival: nobody knows how many events are left."""
 
     def __init__(self) -> None:
-        self._bar = tqdm(total=1.0, bar_format="reading the log {l_bar}{bar}| {postfix}", disable=None, leave=False)
+        self._bar = tqdm(total=1.0, bar_format="reading the log {l_bar}{bar}{postfix}", disable=None, leave=False)
         self._first: float | None = None
 
     def __enter__(self) -> "_Progress":

@@ -63,7 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "behaviour log", "what shoppers saw and took after a search, corrected for where in the list it stood"
     )
-    group.add_argument("--archive", type=Path, metavar="FOLDER", help="the log on disk; made by --events")
+    group.add_argument(
+        "--archive", type=Path, metavar="FOLDER", help="the log on disk, one for each shop; made by --events"
+    )
     group.add_argument(
         "--events", metavar="HOST:PORT", help="user_events, whose new events are brought into --archive first"
     )

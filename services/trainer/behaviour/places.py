@@ -19,8 +19,8 @@ REASONS = {
 
 
 def count(events: pl.DataFrame, least_users: int, dropped: Counter[str]) -> pl.DataFrame:
-    """One row for each item and place of each query: key, query, item_id, place (from 0), shown (times), taken (of
-    these), and weight (of what was taken, summed: the strongest act of each time shown).
+    """One row for each item and place of each query, in their order: key, query, item_id, place (from 0), shown
+    (times), taken (of these), and weight (of what was taken, summed: the strongest act of each time shown).
 
     `events`: a file of `by_query`. Counts events that are not used in `dropped`. A query's text is the first of its
     spellings by code point.
@@ -38,11 +38,11 @@ def count(events: pl.DataFrame, least_users: int, dropped: Counter[str]) -> pl.D
     taken = single.group_by("response", "item_id").agg(pl.col("weight").max(), pl.len().alias("acts"))
     told = shown.join(taken, on=["response", "item_id"], how="left")
     dropped["no_page"] += single.height - int(told["acts"].sum())
-    return told.group_by(KEY, "query", "item_id", "place").agg(
-        pl.len().alias("shown"),
-        pl.col("acts").is_not_null().sum().alias("taken"),
-        pl.col("weight").sum(),
+    counts = told.group_by(KEY, "query", "item_id", "place").agg(
+        pl.len().alias("shown"), pl.col("acts").is_not_null().sum().alias("taken"), pl.col("weight").sum()
     )
+    # Sums of fractions depend on their order: the same log is to give the same grades.
+    return counts.sort(KEY, "item_id", "place")
 
 
 def _shown(pages: pl.DataFrame) -> pl.DataFrame:

@@ -27,6 +27,16 @@ from tests.support.service_process import serving
 
 ITEMS = ["good", "fair", "poor", "sent-back", "gone"]
 TOKENS = AttributionTokens(DEVELOPMENT_KEY.encode())
+SLOW_FETCH = """
+import sys, time
+from pathlib import Path
+from services.trainer.behaviour import archive, log
+
+flush = archive._Writer.flush
+archive._Writer.flush = lambda writer: (flush(writer), time.sleep(0.5))
+log.fetch(sys.argv[1], archive.Archive(Path(sys.argv[2]), file_events=500))
+"""
+"""Waits after each file: so that a kill comes before the last one on any machine."""
 START = datetime.now(UTC) - timedelta(days=9)
 
 
@@ -116,11 +126,7 @@ def test_what_was_done_becomes_judgements(service: EventsProcess, tmp_path: Path
 def test_a_killed_run_goes_on_where_its_last_file_ends(service: EventsProcess, tmp_path: Path) -> None:
     write(service, *(sent(CLICK, number, number, item_id=f"i{number}") for number in range(8_000)))
     target, folder = f"127.0.0.1:{service.port}", tmp_path / "log"
-    code = (
-        "from pathlib import Path; from services.trainer.behaviour import archive, log; "
-        f"log.fetch({target!r}, archive.Archive(Path({str(folder)!r}), file_events=500))"
-    )
-    child = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    child = subprocess.Popen([sys.executable, "-c", SLOW_FETCH, target, folder], cwd=ROOT)
     deadline = time.monotonic() + 30
     while not list(folder.glob("events-*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.001)
