@@ -43,7 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--catalogue", required=True, type=Path, help="items: .jsonl, .csv (.gz, .zip) or .parquet")
     parser.add_argument("--mapping", help="columns of the catalogue (see python -m shared.catalogue check)")
     parser.add_argument(
-        "--judgements", type=Path, action="append", default=[], help="CSV of query, item_id, grade, to be split here"
+        "--judgements",
+        type=Path,
+        action="append",
+        default=[],
+        help="CSV of query, item_id, grade, to be split here; without, and without --train: a catalogue for pretrain",
     )
     for name in ("train", "valid", "test"):
         parser.add_argument(f"--{name}", type=Path, help=f"CSV of judgements: the {name} split, as it is")
