@@ -115,11 +115,14 @@ def tensorboard(out: Path) -> "TensorBoardCallback":
 
 
 def best(history: list[dict[str, float]], metric: str) -> dict[str, float]:
-    """Validation of the weights that were kept, and `metric` before training, out of a trainer's log."""
-    validations = [entry for entry in history if f"eval_{metric}" in entry]
-    kept = max(validations, key=lambda entry: entry[f"eval_{metric}"])
+    """Validation of the weights that were kept, and `metric` before training, out of a trainer's log.
+
+    What is kept was trained, even where the base was better: transformers saves no checkpoint before the first step.
+    """
+    base, *trained = [entry for entry in history if f"eval_{metric}" in entry]
+    kept = max(trained or [base], key=lambda entry: entry[f"eval_{metric}"])
     found = {name.removeprefix("eval_"): value for name, value in kept.items() if name.startswith("eval_valid_")}
-    return {**found, f"base_{metric}": validations[0][f"eval_{metric}"]}
+    return {**found, f"base_{metric}": base[f"eval_{metric}"]}
 
 
 def train(

@@ -63,6 +63,8 @@ def pretrain(options: PretrainOptions) -> TrainingRecord:
         models.save(model, options.out)
         runs.finish(options, written)
         log.info("%s: %d steps in %.0f s, %s", options.out, written.steps, written.seconds, written.evaluation)
+        if written.evaluation[metric] <= written.evaluation[f"base_{metric}"]:
+            log.warning("no better than its base: use that one, or train longer, or with another --objective")
     return written
 
 

@@ -73,6 +73,12 @@ def test_it_learns(options: PretrainOptions, objective: Objective) -> None:
     assert evaluation[metric] > 1.2 * evaluation[f"base_{metric}"]
 
 
+def test_a_run_that_only_harms_says_so(options: PretrainOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    falling = iter([0.9, 0.2, 0.3])
+    monkeypatch.setattr(RetrievalValidation, "__call__", lambda *_, **__: {METRIC: next(falling)})
+    assert pretrain(options).evaluation == {METRIC: 0.3, f"base_{METRIC}": 0.9}
+
+
 def test_a_shop_without_judgements_is_validated_by_made_up_queries(
     options: PretrainOptions, unjudged: PreparedSet
 ) -> None:
