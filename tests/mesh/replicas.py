@@ -2,17 +2,25 @@
 
 import time
 import urllib.request
-from collections.abc import Callable
-from signal import SIGKILL
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from signal import SIGCONT, SIGKILL, SIGSTOP
+from statistics import quantiles
+from threading import Event, Thread
+from typing import Any
 
+from aisle.encoder.v1 import query_encoder_pb2, query_encoder_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.mesh.conftest import Shop
+from tests.mesh.conftest import TIMEOUT_S, Shop
 from tests.mesh.search_load import Load, say, told
 from tests.support.waiting import eventually
 
 ASKED_MEANWHILE = 40
 """Searches while one is gone: of those that it would have been given, many."""
+ENCODING, ENCODED = 12, 360
+"""Calls of the query encoders at a time, so that the slow one has several to answer; and in all."""
 _METHODS = {"gateway": "Search", "query_encoder": "EncodeQueries", "reranker": "Rerank", "vector_retrieval": "Search"}
 _DRAIN_S = 8.0
 """Nothing that runs here takes so long, and grace_s is 10."""
@@ -77,6 +85,60 @@ def kill_each(shop: Shop, load: Load, wait: Wait) -> None:
         told(f"{name} killed", load.since(killed))
         restart(shop, name)
         wait(name)
+
+
+@contextmanager
+def slowed(shop: Shop, name: str) -> Iterator[None]:
+    """One replica runs for a sixth of the time, and answers in time all the same: as a pod that is throttled."""
+    ended = Event()
+
+    def take() -> None:
+        while not ended.is_set():
+            shop.mesh.signal(name, SIGSTOP)
+            time.sleep(0.05)
+            shop.mesh.signal(name, SIGCONT)
+            time.sleep(0.01)
+
+    taking = Thread(target=take)
+    taking.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        taking.join()
+
+
+def encoded_while_slow(shop: Shop) -> dict[str, float]:
+    """How many calls each query encoder is given while the first of them is slow. Fails when a call does."""
+    names = [s.name for s in shop.mesh.spec.replicas("query_encoder")]
+    with shop.connect("query_encoder") as channel:
+        stub = query_encoder_pb2_grpc.QueryEncoderStub(channel)
+        before = _encode(stub)
+        with slowed(shop, names[0]):
+            had = {name: calls(shop, name) for name in names}
+            meanwhile = _encode(stub)
+            given = {name: calls(shop, name) - count for name, count in had.items()}
+    say(f"{given} while {names[0]} is slow; median and 9 of 10: {_times(before)} before, {_times(meanwhile)} meanwhile")
+    return given
+
+
+def _encode(stub: Any) -> list[float]:
+    """What each of many calls took, in ms."""
+
+    def encode(number: int) -> float:
+        started = time.perf_counter()
+        # No two alike, so that no cache answers.
+        request = query_encoder_pb2.EncodeQueriesRequest(queries=[f"desk lamp {started} {number}"])
+        stub.EncodeQueries(request, timeout=TIMEOUT_S)
+        return (time.perf_counter() - started) * 1000
+
+    with ThreadPoolExecutor(ENCODING) as pool:
+        return list(pool.map(encode, range(ENCODED)))
+
+
+def _times(milliseconds: list[float]) -> str:
+    deciles = quantiles(milliseconds, n=10)
+    return f"{deciles[4]:.0f} and {deciles[8]:.0f} ms"
 
 
 def _asked_without(shop: Shop, load: Load, name: str, killed: float) -> None:

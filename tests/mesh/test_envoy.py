@@ -305,3 +305,8 @@ def test_a_replica_that_hangs_is_left_out(shop: Shop, whole: None) -> None:
     assert set(outcomes(load.answers)) == {"whole"}, "what hangs is asked of another, within the deadline"
     # Tries that wait for a second are those that had been given to it, and no others.
     assert sum(answer.seconds > 1 for answer in before) <= 3 * CALLERS
+
+
+def test_a_replica_that_is_slow_gets_fewer_calls(shop: Shop, whole: None) -> None:
+    slow, *others = replicas.encoded_while_slow(shop).values()
+    assert slow < 0.8 * min(others)

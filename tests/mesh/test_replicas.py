@@ -93,6 +93,12 @@ def test_each_replica_killed_in_turn_costs_no_call(shop: Shop) -> None:
     assert set(outcomes(load.answers)) == {"whole"}
 
 
+def test_a_replica_that_is_slow_costs_no_call(shop: Shop) -> None:
+    given = replicas.encoded_while_slow(shop)
+    # Nothing here looks at how long an answer takes: see docs/balancing.md.
+    assert max(given.values()) - min(given.values()) <= 0.1 * replicas.ENCODED, given
+
+
 def until_whole(load: Load, asked: Callable[[], int]) -> tuple[list[Answer], list[Answer]]:
     """What was answered until one replica is left out, and then: `asked` is how often that one was asked so far."""
     started = time.monotonic()
