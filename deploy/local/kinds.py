@@ -38,7 +38,13 @@ KINDS = (
         callers=(OPERATOR, JOBS),
     ),
     Kind("reranker", "aisle.rerank.v1.Reranker", has_bundle=True),
-    Kind("user_events", "aisle.events.v1.UserEvents", store=("postgresql",), store_name="PostgreSQL"),
+    Kind(
+        "user_events",
+        "aisle.events.v1.UserEvents",
+        store=("postgresql",),
+        store_name="PostgreSQL",
+        callers=(OPERATOR, JOBS),
+    ),
     Kind(
         "gateway",
         "aisle.gateway.v1.Gateway",

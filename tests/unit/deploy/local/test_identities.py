@@ -24,6 +24,7 @@ def callers(folder: Path, mesh: str, service: str) -> set[str]:
 def test_services_are_called_by_those_who_use_them(tmp_path: Path) -> None:
     assert callers(tmp_path, "mtls", "reranker") == {"gateway", "operator"}
     assert callers(tmp_path, "mtls", "item_encoder") == {"gateway", "operator", "jobs"}
+    assert callers(tmp_path, "mtls", "user_events") == {"gateway", "operator", "jobs"}
     assert callers(tmp_path, "mtls", "gateway") == {"operator"}
 
 
