@@ -65,7 +65,7 @@ def test_a_candidate_goes_live_without_a_failed_or_mixed_search(
 
     with searching(f"127.0.0.1:{terminal.port_base}", callers=3) as answers:
         refused = terminal.run("promote", "--registry", registry.location, code=1)
-        assert "slices cannot be guarded" in refused
+        assert "no evaluation beside the live bundle" in refused
         assert registry.channel(Channel.LIVE).version == old
         said = terminal.run("promote", "--registry", registry.location, "--override", "a test")
         time.sleep(2)
