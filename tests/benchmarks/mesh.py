@@ -177,8 +177,8 @@ def _traced(endpoint: str) -> Env:
 
 def _told(spans: int) -> str:
     return (
-        "on: metrics, and one request in ten traced (the default) to an OTLP collector on the same cores, which got "
-        f"{spans:,} spans; off: no tracing, and metrics that count nothing"
+        "on: metrics, and one request in a hundred traced (the default) to an OTLP collector on the same cores, which "
+        f"got {spans:,} spans; off: no tracing, and metrics that count nothing"
     )
 
 
