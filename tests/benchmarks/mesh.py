@@ -11,6 +11,7 @@ import grpc
 from aisle.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from deploy.local.spec import KINDS
+from shared.settings import ServiceSettings
 from tests.benchmarks import load, texts, unmetered
 from tests.benchmarks.bench import Measured, Options, Row, figures_of
 from tests.benchmarks.figures import Figure, Goal
@@ -28,6 +29,7 @@ _SAMPLE = 50
 _PAGE = 10
 
 UNMETERED = {"PYTHONPATH": os.pathsep.join([str(Path(unmetered.__path__[0])), os.environ.get("PYTHONPATH", "")])}
+_SAMPLED = ServiceSettings.model_fields["trace_sample_ratio"].default
 _SHARED = "two cores for everything, the load included"
 
 
@@ -177,8 +179,8 @@ def _traced(endpoint: str) -> Env:
 
 def _told(spans: int) -> str:
     return (
-        "on: metrics, and one request in a hundred traced (the default) to an OTLP collector on the same cores, which "
-        f"got {spans:,} spans; off: no tracing, and metrics that count nothing"
+        f"on: metrics, and {_SAMPLED:g} of the requests traced (the default) to an OTLP collector on the same cores, "
+        f"which got {spans:,} spans; off: no tracing, and metrics that count nothing"
     )
 
 

@@ -18,11 +18,12 @@ from aisle.retrieval.v1 import vector_retrieval_pb2_grpc
 
 from deploy.local import client
 from deploy.local.mesh import Mesh
-from deploy.local.spec import DEFAULT_BUNDLE, KINDS, MeshSpec
+from deploy.local.spec import KINDS, MeshSpec
 from shared.catalogue.generator import generate
 from shared.rpc.balancing import service_config
 from shared.rpc.items import item_to_proto
 from shared.rpc.tls import channel_credentials, expect_server
+from tests.support.default_model import need_default_model
 
 TIMEOUT_S = 10.0
 GENERATED = 240
@@ -133,8 +134,7 @@ def load(shop: Shop, items: list[item_pb2.Item]) -> Any:
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    if not (DEFAULT_BUNDLE / "bundle.json").is_file():
-        pytest.skip("there is no model bundle: run `make models`")
+    need_default_model()
     folder = tmp_path_factory.mktemp("mesh")
     spec = MeshSpec.on_free_ports(index=folder / "index" / "milvus.db", folder=folder)
     with Mesh(spec) as mesh:

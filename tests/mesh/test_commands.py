@@ -27,6 +27,7 @@ from shared.bundles import load_bundle
 from shared.catalogue import write_jsonl
 from shared.catalogue.generator import generate
 from shared.tls import TlsFiles
+from tests.support.default_model import need_default_model
 from tests.support.second_bundle import shorter
 
 pytestmark = pytest.mark.timeout(150)
@@ -95,8 +96,7 @@ def port_base() -> int:
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    if not (DEFAULT_BUNDLE / "bundle.json").is_file():
-        pytest.skip("there is no model bundle: run `make models`")
+    need_default_model()
     (tmp_path / "shop.csv").write_text(SHOP)
     opened = Terminal(tmp_path, port_base())
     yield opened

@@ -17,11 +17,12 @@ from aisle.retrieval.v1 import vector_retrieval_pb2
 from deploy.grafana.boards import BOARDS, LITE
 from deploy.grafana.panel import Panel
 from deploy.local.mesh import Mesh
-from deploy.local.spec import DEFAULT_BUNDLE, MeshSpec
+from deploy.local.spec import MeshSpec
 from shared.catalogue.generator import generate
 from shared.rpc.items import item_to_proto
 from tests.integration.vector_retrieval.servers import MilvusServer, installed
 from tests.mesh.conftest import GENERATED, TIMEOUT_S, Shop, load, special_items
+from tests.support.default_model import need_default_model
 from tests.support.prometheus import Prometheus, program, reading
 
 pytestmark = pytest.mark.timeout(180)
@@ -61,8 +62,7 @@ def use(shop: Shop, user: str) -> None:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """Over a Milvus server where there is one, whose own metrics are shown too."""
-    if not (DEFAULT_BUNDLE / "bundle.json").is_file():
-        pytest.skip("there is no model bundle: run `make models`")
+    need_default_model()
     folder = tmp_path_factory.mktemp("dashboards")
     spec = MeshSpec.on_free_ports(index=folder / "index" / "milvus.db", folder=folder)
     with ExitStack() as stack:

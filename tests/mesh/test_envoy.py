@@ -20,7 +20,7 @@ from deploy.envoy import config, process
 from deploy.local import scrape
 from deploy.local.kinds import PROXY
 from deploy.local.mesh import Mesh
-from deploy.local.spec import DEFAULT_BUNDLE, MeshSpec
+from deploy.local.spec import MeshSpec
 from shared.catalogue.generator import generate
 from shared.rpc.items import item_to_proto
 from shared.rpc.tls import channel_credentials, server_credentials
@@ -29,6 +29,7 @@ from tests.mesh.conftest import BUNK_BEDS, TIMEOUT_S, Shop, load, special_items
 from tests.mesh.search_load import CALLERS, ITEMS, outcomes, say, share_degraded, told, under_load
 from tests.mesh.test_mtls import encode
 from tests.support.broken_service import broken
+from tests.support.default_model import need_default_model
 from tests.support.waiting import eventually
 
 pytestmark = [
@@ -55,8 +56,7 @@ _ENV = {
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    if not (DEFAULT_BUNDLE / "bundle.json").is_file():
-        pytest.skip("there is no model bundle: run `make models`")
+    need_default_model()
     folder = tmp_path_factory.mktemp("envoy")
     spec = MeshSpec.on_free_ports(
         index=folder / "index" / "milvus.db", folder=folder, env=_ENV, replicas=REPLICAS, mesh="envoy"

@@ -14,20 +14,20 @@ from aisle.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from deploy.local import client
 from deploy.local.mesh import Mesh
-from deploy.local.spec import DEFAULT_BUNDLE, ROOT, MeshSpec, free_ports
+from deploy.local.spec import ROOT, MeshSpec, free_ports
 from shared.catalogue.generator import generate
 from shared.rpc.health import LIVE
 from shared.rpc.items import item_to_proto
 from shared.rpc.tls import channel_credentials
 from tests.mesh.conftest import BUNK_BEDS, TIMEOUT_S, Shop, load, special_items
+from tests.support.default_model import need_default_model
 
 (HEALTH_PORT,) = free_ports(1)
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    if not (DEFAULT_BUNDLE / "bundle.json").is_file():
-        pytest.skip("there is no model bundle: run `make models`")
+    need_default_model()
     folder = tmp_path_factory.mktemp("mtls")
     env = {
         "query_encoder": {"AISLE_QUERY_ENCODER_HEALTH_PORT": str(HEALTH_PORT)},

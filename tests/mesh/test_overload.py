@@ -18,11 +18,12 @@ from grpc_status import rpc_status
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local.mesh import Mesh
-from deploy.local.spec import DEFAULT_BUNDLE, MeshSpec
+from deploy.local.spec import MeshSpec
 from shared.catalogue.generator import generate
 from shared.rpc.items import item_to_proto
 from shared.rpc.status import PUSHBACK_KEY
 from tests.mesh.conftest import TIMEOUT_S, Shop, load
+from tests.support.default_model import need_default_model
 from tests.support.waiting import eventually
 
 RUNNING, WAITING, CALLERS, FLOOD_S = 2, 2, 40, 3.0
@@ -43,8 +44,7 @@ class Flood:
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    if not (DEFAULT_BUNDLE / "bundle.json").is_file():
-        pytest.skip("there is no model bundle: run `make models`")
+    need_default_model()
     folder = tmp_path_factory.mktemp("narrow")
     # Without re-ranking: what is asked here is who is let in.
     settings = {"MAX_RUNNING": RUNNING, "MAX_WAITING": WAITING, "RERANK_COUNT": 0}

@@ -16,6 +16,7 @@ from deploy.local.kinds import OPERATOR
 from deploy.local.spec import DEFAULT_BUNDLE, ROOT
 from shared.bundles import Channel, Registry, load_bundle
 from tests.mesh.test_commands import Terminal, port_base, searching
+from tests.support.default_model import need_default_model
 from tests.support.second_bundle import shorter
 
 pytestmark = pytest.mark.timeout(300)
@@ -29,8 +30,7 @@ def trainer(*arguments: str) -> None:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
-    if not (DEFAULT_BUNDLE / "bundle.json").is_file():
-        pytest.skip("there is no model bundle: run `make models`")
+    need_default_model()
     location = str(tmp_path / "registry")
     trainer("publish", "--registry", location, "--bundle", str(DEFAULT_BUNDLE))
     trainer("promote", "--registry", location)

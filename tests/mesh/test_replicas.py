@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from deploy.local.mesh import Mesh
-from deploy.local.spec import DEFAULT_BUNDLE, MeshSpec
+from deploy.local.spec import MeshSpec
 from shared.catalogue.generator import generate
 from shared.rpc.items import item_to_proto
 from tests.mesh import replicas
@@ -18,6 +18,7 @@ from tests.mesh.conftest import Shop, load
 from tests.mesh.replicas import calls, is_given_calls
 from tests.mesh.search_load import CALLERS, ITEMS, Answer, Load, outcomes, say, share_degraded, told, under_load
 from tests.support.broken_service import broken
+from tests.support.default_model import need_default_model
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(240)
@@ -44,8 +45,7 @@ _ENV: dict[str, dict[str, str]] = {
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    if not (DEFAULT_BUNDLE / "bundle.json").is_file():
-        pytest.skip("there is no model bundle: run `make models`")
+    need_default_model()
     folder = tmp_path_factory.mktemp("replicas")
     index = folder / "index" / "milvus.db"
     spec = MeshSpec.on_free_ports(index=index, folder=folder, env=_ENV, replicas=REPLICAS)

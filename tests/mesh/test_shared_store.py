@@ -8,7 +8,7 @@ from itertools import islice
 import pytest
 
 from deploy.local.mesh import Mesh
-from deploy.local.spec import DEFAULT_BUNDLE, MeshSpec
+from deploy.local.spec import MeshSpec
 from shared.catalogue.generator import generate
 from shared.rpc.items import item_to_proto
 from tests.integration.vector_retrieval.servers import MilvusServer, installed
@@ -16,6 +16,7 @@ from tests.mesh import replicas
 from tests.mesh.conftest import Shop, load
 from tests.mesh.replicas import is_given_calls
 from tests.mesh.search_load import ITEMS, outcomes, told, under_load
+from tests.support.default_model import need_default_model
 
 pytestmark = [
     pytest.mark.timeout(180),
@@ -28,8 +29,7 @@ WHOLE = {"DEGRADED_REASON_LEXICAL_UNSUPPORTED"}
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    if not (DEFAULT_BUNDLE / "bundle.json").is_file():
-        pytest.skip("there is no model bundle: run `make models`")
+    need_default_model()
     folder = tmp_path_factory.mktemp("shared-store")
     milvus = MilvusServer(folder / "milvus")
     with ExitStack() as stack:

@@ -8,9 +8,10 @@ from aisle.catalog.v1 import item_pb2
 from aisle.gateway.v1 import gateway_pb2
 
 from deploy.local.mesh import Mesh
-from deploy.local.spec import DEFAULT_BUNDLE, KINDS, MeshSpec
+from deploy.local.spec import KINDS, MeshSpec
 from tests.mesh.conftest import TIMEOUT_S, Shop, load
 from tests.support.collector import Collector, Received, collecting
+from tests.support.default_model import need_default_model
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAMPLED = (("traceparent", f"00-{TRACE}-{CALLER}-01"), ("x-request-id", "followed"))
@@ -32,8 +33,7 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def traced(collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    if not (DEFAULT_BUNDLE / "bundle.json").is_file():
-        pytest.skip("there is no model bundle: run `make models`")
+    need_default_model()
     folder = tmp_path_factory.mktemp("traced")
     env = {
         kind.name: {

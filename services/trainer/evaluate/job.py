@@ -14,6 +14,8 @@ from services.trainer.prepared import open_prepared
 from shared.bundles import Precision
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from services.trainer.evaluate.findings import Findings
     from services.trainer.evaluate.score import Data, Scored
 
@@ -75,8 +77,10 @@ def evaluate(options: EvaluateOptions) -> "Findings":
     from services.trainer.evaluate.score import Data
 
     prepared = open_prepared(options.data)
+    measure = _opened(options)
     data = Data(prepared, options.split, options.most_items, _keys(options))
-    model, baseline, of = _score(options, data)
+    log.info("%s queries over %s items", f"{len(data.split.queries):,}", f"{len(data.items):,}")
+    (model, *others), of = measure(data)
     context = {
         "split": options.split,
         "queries": len(data.relevant),
@@ -87,7 +91,7 @@ def evaluate(options: EvaluateOptions) -> "Findings":
         "code": record.code_revision(),
         "command": record.command_line(),
     }
-    found = find(model, baseline, data, context)
+    found = find(model, others[0] if others else None, data, context)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / JSON).write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
     (options.out / HTML).write_text(page(found), encoding="utf-8")
@@ -96,24 +100,27 @@ def evaluate(options: EvaluateOptions) -> "Findings":
     return found
 
 
-def _score(options: EvaluateOptions, data: "Data") -> "tuple[Scored, Scored | None, dict[str, str]]":
-    """The model, the baseline, and what the report is to say of where their items are from."""
+def _opened(options: EvaluateOptions) -> "Callable[[Data], tuple[list[Scored], dict[str, str]]]":
+    """What measures the model, and the baseline where there is one; and says where a report's items are from."""
     from services.trainer.evaluate.encode import open_encoder
     from services.trainer.evaluate.rerank import RERANKED, open_reranker, score_reranked
     from services.trainer.evaluate.score import retrieve, score
 
     names = [name for name in (options.model, options.baseline) if name]
-    rerankers = [open_reranker(name, options.precision) for name in names]
-    log.info("%s queries over %s items", f"{len(data.split.queries):,}", f"{len(data.items):,}")
-    if all(reranker is None for reranker in rerankers):
-        scored = [score(encoder, data) for encoder in [open_encoder(name, options.precision) for name in names]]
-        return scored[0], scored[1] if options.baseline else None, {}
-    if None in rerankers:
+    rerankers = [one for name in names if (one := open_reranker(name, options.precision)) is not None]
+    if not rerankers:
+        encoders = [open_encoder(name, options.precision) for name in names]
+        return lambda data: ([score(encoder, data) for encoder in encoders], {})
+    if len(rerankers) < len(names):
         raise JobError("--model and --baseline: one is a cross-encoder and the other is none; they do not compare")
     retriever = open_encoder(options.retriever, options.precision)
-    first = retrieve(retriever, data)
-    scored = [score_reranked(reranker, first, data) for reranker in rerankers if reranker is not None]
-    return scored[0], scored[1] if options.baseline else None, {"orders": f"the first {RERANKED} of {retriever.name}"}
+
+    def measure(data: "Data") -> "tuple[list[Scored], dict[str, str]]":
+        first = retrieve(retriever, data)
+        orders = {"orders": f"the first {RERANKED} of {retriever.name}"}
+        return [score_reranked(reranker, first, data) for reranker in rerankers], orders
+
+    return measure
 
 
 def _keys(options: EvaluateOptions) -> list[str]:

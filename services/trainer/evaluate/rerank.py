@@ -1,7 +1,6 @@
 """A cross-encoder under evaluation: what it makes of the first items that a bi-encoder finds."""
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +11,7 @@ from services.trainer.evaluate.encode import Named, bundle_path
 from services.trainer.evaluate.measures import Run
 from services.trainer.evaluate.score import Data, Scored, Split, summarise
 from services.trainer.probe import run_all
-from shared.bundles import BundleKind, ItemLike, Precision, load_bundle, render
+from shared.bundles import Bundle, BundleKind, ItemLike, Precision, load_bundle, render
 from shared.inference.backends.onnx import open_session
 from shared.inference.cross_encoder import probability
 from shared.inference.tokens import TextTokenizer
@@ -41,8 +40,8 @@ def open_reranker(name: str, precision: Precision) -> Reranker | None:
     `precision` chooses the graph of a bundle. Raises `JobError` or `BundleError` when there is no such model.
     """
     if (path := bundle_path(name)) is not None:
-        kind = load_bundle(path).manifest.kind
-        return BundleReranker(path, precision) if kind is BundleKind.CROSS_ENCODER else None
+        bundle = load_bundle(path)
+        return BundleReranker(bundle, precision) if bundle.manifest.kind is BundleKind.CROSS_ENCODER else None
     architectures = open_base(name).config.get("architectures") or []
     return FolderReranker(name) if any("SequenceClassification" in each for each in architectures) else None
 
@@ -50,8 +49,8 @@ def open_reranker(name: str, precision: Precision) -> Reranker | None:
 class BundleReranker:
     """Through the ONNX graph and the tokenizer that the service uses."""
 
-    def __init__(self, path: Path, precision: Precision) -> None:
-        self._bundle = load_bundle(path, kind=BundleKind.CROSS_ENCODER)
+    def __init__(self, bundle: Bundle, precision: Precision) -> None:
+        self._bundle = bundle
         manifest = self._bundle.manifest
         self.name = f"{manifest.name} {manifest.version} ({precision})"
         self.version = manifest.version

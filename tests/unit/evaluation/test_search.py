@@ -13,6 +13,7 @@ from shared.bundles import Precision
 from tests.benchmarks.figures import Figure
 from tests.evaluation import search
 from tests.evaluation.search import Models
+from tests.support.default_model import need_default_model
 from tests.support.judged_shop import make_prepared
 
 NDCG = "test: ndcg@10, "
@@ -20,8 +21,7 @@ NDCG = "test: ndcg@10, "
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
-    if not (DEFAULT_BUNDLE / "bundle.json").is_file():
-        pytest.skip("no default model: run `make models`")
+    need_default_model()
     return make_prepared(tmp_path_factory.mktemp("shop"))
 
 
