@@ -6,6 +6,9 @@ arrays as they are, by which a thousand rows are one short statement.
 
 import asyncio
 import contextlib
+import fcntl
+import os
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -198,6 +201,20 @@ def _make_file(path: Path) -> None:
         path.touch(mode=0o600, exist_ok=True)
     except OSError as error:
         raise FailedPreconditionError(f"uri: {path} cannot be opened ({error.strerror}); name another path") from None
+    _to_wal(path)
+
+
+def _to_wal(path: Path) -> None:
+    """A new file is turned to WAL by one connection at a time: two at once wait for each other until one gives up."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        # Of the folder: to close the file itself would take SQLite's locks of this process away.
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        # Whatever is wrong with the file, its first connection says.
+        with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+    finally:
+        os.close(folder)
 
 
 @contextlib.contextmanager
