@@ -54,7 +54,11 @@ class Shop:
         docs/balancing.md tells callers to; and with a certificate, if there are."""
         spec, operator = self.mesh.spec, self.mesh.spec.operator
         alone = bool(spec.listeners) or len(spec.replicas(name)) == 1
-        options = [("grpc.service_config", service_config(client_balancing=not alone))]
+        options: list[tuple[str, Any]] = [
+            ("grpc.service_config", service_config(client_balancing=not alone)),
+            # What was stopped and started again is found as soon as the services find it, not after gRPC's minutes.
+            ("grpc.max_reconnect_backoff_ms", 200),
+        ]
         if operator is None:
             return grpc.insecure_channel(spec.target(name), options)
         if not spec.listeners:
@@ -91,6 +95,11 @@ class Shop:
 
     def search(self, query: str = "kids bunk bed with stairs", timeout: float = TIMEOUT_S, **fields: Any) -> Any:
         return self.gateway.Search(gateway_pb2.SearchRequest(query=query, **fields), timeout=timeout)
+
+    def wait_connected(self) -> None:
+        """Returns once all of this shop's own channels are connected, also to what was away."""
+        for channel in self.channels.values():
+            grpc.channel_ready_future(channel).result(timeout=TIMEOUT_S)
 
     def health(self, name: str, service: str = "") -> str:
         with client.presenting(self.mesh.spec.operator):

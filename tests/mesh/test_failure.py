@@ -46,6 +46,7 @@ def hung(shop: Shop, name: str) -> Iterator[None]:
 
 def recovers(shop: Shop, within_s: float = 20.0) -> None:
     """Full answers again, without anybody touching the gateway."""
+    shop.wait_connected()
     eventually(lambda: not shop.search().info.degraded, within_s)
     eventually(lambda: shop.health("gateway", "aisle.gateway.v1.Catalog") == "SERVING", within_s)
 
