@@ -20,7 +20,7 @@ from shared.rpc.tls import Callers
 from shared.telemetry import tracing
 
 if TYPE_CHECKING:
-    from shared.telemetry.otel import CallSpan
+    from shared.telemetry.otel import CallSpan, Unfollowed
 
 _log = structlog.get_logger()
 
@@ -156,7 +156,7 @@ class _Call:
             left = default_timeout_s
             self.time_limit = asyncio.get_running_loop().time() + default_timeout_s
         call_context.set_deadline(None if left is None else time.monotonic() + left)
-        self._span: CallSpan | None = None
+        self._span: CallSpan | Unfollowed | None = None
         if (tracer := tracing.active()) is not None:
             self._span = tracer.served("/".join(rpc[1:]), context.invocation_metadata() or (), identity)
         call_metrics.SERVER.started(rpc)

@@ -3,9 +3,11 @@ Trace Context. Imported only where tracing is on: see `tracing.py`.
 """
 
 import random
+import re
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
@@ -26,6 +28,8 @@ from shared.telemetry.tracing import Attributes, Metadata
 _FLUSH_S = 3.0
 """How long a process that ends waits for its collector: less than any pod is given to end."""
 _CARRIED = ("traceparent", "tracestate")
+_UNSAMPLED = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]")
+"""A valid `traceparent` without the flag `sampled`."""
 
 _SERVER_ERRORS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 """The codes that speak of a failing server, and not of its caller; to a client every code but OK is an error."""
@@ -54,6 +58,39 @@ class CallSpan:
         self._span.end()
 
 
+class Unfollowed:
+    """A request whose trace nobody samples, on either side of every call that it makes.
+
+    Most requests are of this kind, and the SDK takes as long to find that out, each time it is asked, as for half a
+    span. So it is found out once, where the request arrives; what goes on with it are the headers that came, or were
+    made up there, so that all the services behind decide alike.
+    """
+
+    __slots__ = ("headers",)
+
+    def __init__(self, headers: tuple[tuple[str, str], ...]) -> None:
+        self.headers = headers
+
+    @classmethod
+    def new(cls) -> "Unfollowed":
+        """Of a trace that would have begun here."""
+        ids = f"{trace.format_trace_id(_IDS.generate_trace_id())}-{trace.format_span_id(_IDS.generate_span_id())}"
+        return cls((("traceparent", f"00-{ids}-00"),))
+
+    @property
+    def trace_id(self) -> str:
+        """32 hex digits."""
+        return next(value for key, value in self.headers if key == "traceparent")[3:35]
+
+    def end(self, code: grpc.StatusCode) -> None:
+        """Nothing was begun."""
+
+
+_unfollowed: ContextVar[Unfollowed | None] = ContextVar("unfollowed", default=None)
+"""The request being served, where it is one."""
+_NOTHING: AbstractContextManager[None] = nullcontext()
+
+
 class OpenTelemetry:
     """The tracer of one process. `sample_ratio`: see `tracing.start`."""
 
@@ -74,52 +111,45 @@ class OpenTelemetry:
 
     @staticmethod
     def provider(service: str) -> TracerProvider:
-        """What makes and keeps spans. Which traces begin is decided before it is asked: see `_span`."""
+        """What makes and keeps spans. Which traces begin is decided before it is asked: see `Unfollowed`."""
         return TracerProvider(
             sampler=ParentBased(ALWAYS_ON),
             resource=Resource.create({"service.name": service, "service.namespace": "aisle"}),
             shutdown_on_exit=False,
         )
 
-    def served(self, method: str, metadata: Metadata, request_id: str) -> CallSpan:
+    def served(self, method: str, metadata: Metadata, request_id: str) -> CallSpan | Unfollowed:
         """The span of a call that is being served, from here on the current one of this task. `method` is
         `service/method`."""
-        carrier = {key: value for key, value in metadata if key in _CARRIED and isinstance(value, str)}
-        parent = trace.get_current_span(_W3C.extract(carrier)) if carrier else trace.INVALID_SPAN
-        span = self._span(
-            method,
-            parent,
-            SpanKind.SERVER,
-            {"rpc.system.name": "grpc", "rpc.method": method, "aisle.request_id": request_id},
-        )
-        # Never detached: gRPC runs each call in a task, and so in a context, of its own.
+        carried = tuple((key, value) for key, value in metadata if key in _CARRIED and isinstance(value, str))
+        unfollowed = self._unfollowed(carried)
+        # Never reset, as the span is never detached: gRPC runs each call in a task, and so in a context, of its own.
+        _unfollowed.set(unfollowed)
+        if unfollowed is not None:
+            return unfollowed
+        parent = _W3C.extract(dict(carried))
+        attributes = {"rpc.system.name": "grpc", "rpc.method": method, "aisle.request_id": request_id}
+        span = self._tracer.start_span(method, parent, SpanKind.SERVER, attributes)
         otel_context.attach(trace.set_span_in_context(span))
         return CallSpan(span, SpanKind.SERVER)
 
-    def called(self, method: str, target: str) -> CallSpan:
+    def called(self, method: str, target: str) -> CallSpan | Unfollowed:
         """The span of a call to `target` that is about to be made."""
+        if (unfollowed := _unfollowed.get()) is not None:
+            return unfollowed
+        parent = trace.get_current_span()
+        if not parent.is_recording() and not self._sampled():
+            return Unfollowed.new()
         attributes = {"rpc.system.name": "grpc", "rpc.method": method, **_server(target)}
-        return CallSpan(self._span(method, trace.get_current_span(), SpanKind.CLIENT, attributes), SpanKind.CLIENT)
+        span = self._tracer.start_span(method, trace.set_span_in_context(parent), SpanKind.CLIENT, attributes)
+        return CallSpan(span, SpanKind.CLIENT)
 
-    def _span(self, name: str, parent: Span, kind: SpanKind, attributes: Attributes) -> Span:
-        """A span of the trace that `parent` belongs to, or of one that begins here.
-
-        Where nobody samples the trace, what is handed on is its context alone: the SDK takes as long to find that out
-        as for half a span, and most requests are of that kind.
-        """
-        context = parent.get_span_context()
-        if context.is_valid and not context.trace_flags.sampled:
-            return parent
-        if not context.is_valid and random.random() >= self._sample_ratio:  # noqa: S311 - no secret
-            return trace.NonRecordingSpan(SpanContext(_IDS.generate_trace_id(), _IDS.generate_span_id(), False))
-        return self._tracer.start_span(name, trace.set_span_in_context(parent), kind, attributes)
+    def part(self, name: str, attributes: Attributes | None = None) -> AbstractContextManager[None]:
+        """See `tracing.span`."""
+        return self._part(name, attributes) if _followed() else _NOTHING
 
     @contextmanager
-    def part(self, name: str, attributes: Attributes | None = None) -> Iterator[None]:
-        """See `tracing.span`."""
-        if not trace.get_current_span().is_recording():
-            yield
-            return
+    def _part(self, name: str, attributes: Attributes | None) -> Iterator[None]:
         # An exception's message may quote what a shopper typed: its type is all that is kept.
         with self._tracer.start_as_current_span(
             name, attributes=attributes, record_exception=False, set_status_on_exception=False
@@ -131,19 +161,32 @@ class OpenTelemetry:
                 span.set_status(StatusCode.ERROR)
                 raise
 
+    def _unfollowed(self, carried: tuple[tuple[str, str], ...]) -> Unfollowed | None:
+        """`None` for a request that is to be followed: its caller does, or it came without a decision and was drawn."""
+        parent = next((value for key, value in carried if key == "traceparent"), "")
+        if _UNSAMPLED.fullmatch(parent):
+            return Unfollowed(carried)
+        # What cannot be read begins a trace of its own (W3C Trace Context, 2.4).
+        known = bool(parent) and trace.get_current_span(_W3C.extract(dict(carried))).get_span_context().is_valid
+        return None if known or self._sampled() else Unfollowed.new()
+
+    def _sampled(self) -> bool:
+        return random.random() < self._sample_ratio  # noqa: S311 - no secret
+
     def batches(self, name: str, attributes: Attributes) -> "Batches":
         """See `tracing.batches`."""
         return Batches(self._tracer, name, attributes)
 
     def trace_id(self) -> str:
         """See `tracing.trace_id`."""
+        if (unfollowed := _unfollowed.get()) is not None:
+            return unfollowed.trace_id
         current = trace.get_current_span().get_span_context()
         return trace.format_trace_id(current.trace_id) if current.is_valid else ""
 
     def exemplar(self) -> dict[str, str] | None:
         """See `tracing.exemplar`."""
-        current = trace.get_current_span().get_span_context()
-        return {"trace_id": trace.format_trace_id(current.trace_id)} if current.trace_flags.sampled else None
+        return {"trace_id": self.trace_id()} if _followed() else None
 
     def shutdown(self) -> None:
         """Sends what is left."""
@@ -168,8 +211,7 @@ class Batches:
 
     def origin(self) -> SpanContext | None:
         """The request being served, where it is sampled."""
-        current = trace.get_current_span().get_span_context()
-        return current if current.is_valid and current.trace_flags.sampled else None
+        return trace.get_current_span().get_span_context() if _followed() else None
 
     def batch(self, origins: Sequence[SpanContext], rows: int, tokens: int) -> AbstractContextManager[Any]:
         """The span of a forward pass."""
@@ -182,6 +224,10 @@ class Batches:
             record_exception=False,
             set_status_on_exception=False,
         )
+
+
+def _followed() -> bool:
+    return _unfollowed.get() is None and trace.get_current_span().is_recording()
 
 
 _W3C = TraceContextTextMapPropagator()
