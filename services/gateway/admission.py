@@ -69,7 +69,10 @@ class Admission:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._typical_s = 0.0
         self._told_at: float | None = None
-        metrics.REQUESTS_PLACES.set(self._pace.places)
+        # Asked for when they are scraped, which is rarer than requests are.
+        metrics.REQUESTS_PLACES.set_function(lambda: self._pace.places)
+        metrics.REQUESTS_RUNNING.set_function(lambda: self._running)
+        metrics.REQUESTS_WAITING.set_function(lambda: len(self._waiting))
 
     async def run(self, method: str, call: Callable[[], Awaitable[T]]) -> T:
         """The result of `call`, once it was let in; `method` is whose refusals are counted.
@@ -80,7 +83,6 @@ class Admission:
             self._running += 1
         else:
             await self._wait(method)
-        metrics.REQUESTS_RUNNING.set(self._running)
         began = self._clock()
         good_s = self._good_s()
         answered = True
@@ -102,7 +104,6 @@ class Admission:
             raise self._refused(method, Refusal.QUEUE_FULL)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
-        metrics.REQUESTS_WAITING.set(len(self._waiting))
         try:
             async with asyncio.timeout(self._policy.patience.timeout_s(self._remaining_s())):
                 await turn
@@ -112,7 +113,6 @@ class Admission:
                 self._leave()
             elif turn in self._waiting:
                 self._waiting.remove(turn)
-                metrics.REQUESTS_WAITING.set(len(self._waiting))
             if isinstance(error, TimeoutError):
                 raise self._refused(method, Refusal.QUEUE_TIMEOUT) from None
             raise
@@ -125,8 +125,6 @@ class Admission:
             if not turn.done():
                 self._running += 1
                 turn.set_result(None)
-        metrics.REQUESTS_RUNNING.set(self._running)
-        metrics.REQUESTS_WAITING.set(len(self._waiting))
 
     def _good_s(self) -> float:
         try:
@@ -138,7 +136,6 @@ class Admission:
         now = self._clock()
         self._typical_s += (_DECAY if self._typical_s else 1.0) * (now - began - self._typical_s)
         self._pace.answered(began, now, good_s, full=self._running >= self._pace.places)
-        metrics.REQUESTS_PLACES.set(self._pace.places)
 
     def _retry_after_s(self) -> float:
         """When those that are here now will have been answered, about."""

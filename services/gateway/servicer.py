@@ -1,6 +1,7 @@
 """`aisle.gateway.v1.Gateway`: the wire ↔ `search.py`, `similar.py` and `recommend.py`."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import TypeVar
 
 import grpc
@@ -49,6 +50,10 @@ _DEGRADED = {
         Reason.COLD_START,
     ),
 }
+
+# Found once: to look a series up by its labels takes as long as to count.
+_stage_seconds = cache(metrics.STAGE_SECONDS.labels)
+_candidates = cache(metrics.CANDIDATES.labels)
 
 
 class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
@@ -184,10 +189,10 @@ def _page(request: PagedRequest) -> PageRequest:
 
 def _observe(method: str, answer: Answer) -> None:
     for timing in answer.timings:
-        metrics.STAGE_SECONDS.labels(method, timing.stage).observe(timing.milliseconds / 1000, tracing.exemplar())
+        _stage_seconds(method, timing.stage).observe(timing.milliseconds / 1000, tracing.exemplar())
     for degradation in answer.degraded:
         metrics.DEGRADED.labels(method, degradation.reason.name).inc()
-    metrics.CANDIDATES.labels(method).observe(answer.candidate_count)
+    _candidates(method).observe(answer.candidate_count)
     if not answer.candidate_count:
         metrics.ZERO_RESULTS.labels(method).inc()
 
