@@ -12,8 +12,6 @@
 microseconds since 1970, as exact as an item's own.
 """
 
-import base64
-import binascii
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pybase64
 from pymilvus import CollectionSchema, DataType, Function, FunctionType
 from pymilvus.milvus_client.index import IndexParams
 
@@ -211,7 +210,7 @@ def to_store(row: Row, can: Capabilities) -> dict[str, Any]:
         "updated_at": micros(updated_at(item)),
         "group_id": item.group_id,
         "language": item.language_code,
-        "payload": base64.b64encode(row.payload).decode(),
+        "payload": pybase64.b64encode_as_string(row.payload),
     }
     held, numbers = item_keys(item), _numbers(item.attributes)
     if can.row_layout is RowLayout.NATIVE:
@@ -225,7 +224,8 @@ def to_store(row: Row, can: Capabilities) -> dict[str, Any]:
 
 def payload_of(stored: str) -> bytes:
     """The bytes of a row's payload."""
-    return binascii.a2b_base64(stored)
+    # A search reads a hundred of them: pybase64 does in a third of the time what the standard library does.
+    return pybase64.b64decode(stored, validate=True)
 
 
 def updated_at(item: Item) -> datetime:

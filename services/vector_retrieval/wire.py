@@ -13,7 +13,6 @@ from services.vector_retrieval import filters, fusion, wire_facets
 from services.vector_retrieval.capabilities import Capabilities
 from services.vector_retrieval.facets import Facet
 from services.vector_retrieval.filters import Filter
-from services.vector_retrieval.fusion import Candidate
 from services.vector_retrieval.schema import Row, Vectors, payload_of
 from services.vector_retrieval.search import DEFAULT_FACET_DEPTH, Answer, Consistency, Mode, Query
 from services.vector_retrieval.store import Status
@@ -287,23 +286,22 @@ def answer_to_proto(answer: Answer, asked: Sequence[Facet] = ()) -> pb.SearchRes
     )
     for index, candidates in enumerate(answer.candidates):
         listed = response.candidates.add()
-        hits = listed.hits
-        for candidate in candidates:
-            _hit_to_proto(candidate, hits.add())
+        add = listed.hits.add
+        for one in candidates:
+            # Fields that are None stay absent. All at once: one after the other takes a third longer.
+            hit = add(
+                score=one.score,
+                dense_rank=one.dense_rank,
+                dense_score=one.dense_score,
+                lexical_rank=one.lexical_rank,
+                lexical_score=one.lexical_score,
+            )
+            hit.item.MergeFromString(payload_of(one.payload))
         if answer.vectors:
             listed.embeddings.CopyFrom(embeddings.pack(answer.vectors[index], answer.model_version))
         if asked:
             listed.facets.extend(wire_facets.facets_to_proto(asked, answer.facets[index] if answer.facets else None))
     return response
-
-
-def _hit_to_proto(candidate: Candidate, hit: pb.Hit) -> None:
-    hit.score = candidate.score
-    if candidate.dense_rank is not None and candidate.dense_score is not None:
-        hit.dense_rank, hit.dense_score = candidate.dense_rank, candidate.dense_score
-    if candidate.lexical_rank is not None and candidate.lexical_score is not None:
-        hit.lexical_rank, hit.lexical_score = candidate.lexical_rank, candidate.lexical_score
-    hit.item.MergeFromString(payload_of(candidate.payload))
 
 
 def status_to_proto(status: Status) -> pb.GetStatusResponse:
