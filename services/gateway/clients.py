@@ -286,14 +286,15 @@ def _action(action: UserAction) -> query_encoder_pb2.UserAction:
 
 
 def _candidate(hit: vector_retrieval_pb2.Hit) -> Candidate:
-    has = hit.HasField
+    # A hundred a search. Ranks count from 1, and a half that has one has a score: to ask for presence costs more.
+    item, dense_rank, lexical_rank = hit.item, hit.dense_rank or None, hit.lexical_rank or None
     return Candidate(
-        hit.item.id,
-        hit.item,
+        item.id,
+        item,
         hit.score,
-        hit.dense_score if has("dense_score") else None,
-        hit.dense_rank if has("dense_rank") else None,
-        hit.lexical_score if has("lexical_score") else None,
-        hit.lexical_rank if has("lexical_rank") else None,
-        hit.item.group_id,
+        hit.dense_score if dense_rank else None,
+        dense_rank,
+        hit.lexical_score if lexical_rank else None,
+        lexical_rank,
+        item.group_id,
     )

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from shared.errors import InvalidArgumentError
 
@@ -18,6 +19,8 @@ _COUNT_BYTES = 2
 _ID_BYTES = 6
 """48 bits: among 1,000 candidates, one that is not of the list passes for one of 1,000 that are with a chance of 1 in
 10^8. 100 items make a token of 820 characters, 1,000 one of 8 kB."""
+_DIGESTS = 50_000
+"""Kept, of the items found most lately, some 10 MB: a search that has a second page asks for a hundred."""
 _SIGNATURE_BYTES = 10
 """80 bits: a token that was changed, or belongs to another request, passes with a chance of 1 in 10^24."""
 
@@ -35,9 +38,10 @@ class PageTokens:
 
     def __init__(self, key: bytes) -> None:
         self._key = hashlib.blake2b(key, digest_size=32).digest()
-
-    def digest(self, item_id: str) -> bytes:
+        self.digest = lru_cache(_DIGESTS)(self._digest)
         """What stands for an id in a token: it tells nothing of the id to whoever lacks the key."""
+
+    def _digest(self, item_id: str) -> bytes:
         return hashlib.blake2b(item_id.encode(), key=self._key, digest_size=_ID_BYTES).digest()
 
     def issue(self, shown: int, left: Iterable[bytes], request: bytes) -> str:
