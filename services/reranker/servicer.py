@@ -5,6 +5,7 @@ from typing import Any
 from aisle.common.v1 import model_pb2
 from aisle.rerank.v1 import reranker_pb2, reranker_pb2_grpc
 
+from services.reranker.texts import ItemTexts
 from shared.bundles import BundleKind
 from shared.errors import InvalidArgumentError
 from shared.inference import BackendName, Scorer
@@ -22,17 +23,17 @@ class RerankerServicer(reranker_pb2_grpc.RerankerServicer):
     def __init__(self, models: Switch[Scorer], backend: BackendName) -> None:
         self._models = models
         self._backend = backend
+        self._texts = ItemTexts()
 
     async def Rerank(self, request: reranker_pb2.RerankRequest, context: Any) -> reranker_pb2.RerankResponse:
         """See the proto."""
         if violation := wire.query_violation(request.query, "query"):
             raise InvalidArgumentError([violation])
         wire.check_count(len(request.items), "items", MAX_ITEMS)
-        # The proto's Item has every field that templates read: a conversion would cost more than the rendering.
         with self._models.use() as scorer:
             scores = await scorer.score(
                 request.query,
-                [scorer.bundle.item_text(item) for item in request.items],
+                self._texts.of(scorer.bundle, request.items),
                 priority=wire.priority(request.priority),
                 deadline=deadline(),
             )
