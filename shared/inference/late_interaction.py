@@ -12,7 +12,7 @@ than its (query, item) pairs.
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -33,6 +33,14 @@ Floats = NDArray[np.float32]
 
 DEFAULT_CACHE_BYTES = 256 << 20
 """Some 10,000 items of 60 tokens at 384 dimensions in int8."""
+
+
+PART_ROWS = 2_048
+"""Rows of items that are multiplied at once: 3 MB as float32, which stay in a core's cache. 1,000 items of 45 tokens
+take 45 ms at once and 20 ms in parts."""
+INLINE_ROWS = 1_536
+"""Rows up to which items are scored on the event loop (0.7 ms at most): on busy cores another thread, and the way back
+from it, takes half a millisecond more."""
 
 
 class Storage(StrEnum):
@@ -121,8 +129,7 @@ class LateInteraction(OwnsBatcher):
         encoded = await self._encode(query, missing, ready, errors, priority, until)
         scores: dict[ItemKey, float | AisleError] = dict(errors)
         if encoded is not None and ready:
-            values = await asyncio.to_thread(interact, encoded, list(ready.values()))
-            scores.update(zip(ready, values, strict=True))
+            scores.update(zip(ready, await _interact(encoded, list(ready.values())), strict=True))
         return collect({index: scores[key] for index, key in enumerate(keys) if key in scores}, len(texts))
 
     async def _encode(
@@ -169,19 +176,42 @@ def text_rows(tokens: Floats, pooling: Pooling) -> Floats:
     return scaled
 
 
+async def _interact(query: Floats, items: Sequence[TextVectors]) -> list[float]:
+    if sum(len(item.scales) for item in items) <= INLINE_ROWS:
+        return interact(query, items)
+    return await asyncio.to_thread(interact, query, items)
+
+
 def interact(query: Floats, items: Sequence[TextVectors]) -> list[float]:
-    """The score of each item, -1 to 1. `query`: what `text_rows` gives. One matrix product for all items."""
+    """The score of each item, -1 to 1. `query`: what `text_rows` gives."""
+    return [score for part in _parts(items) for score in _scores(query, part)]
+
+
+def _parts(items: Sequence[TextVectors]) -> Iterator[Sequence[TextVectors]]:
+    """`items` in order, some at a time: of `PART_ROWS` rows together, or one that has more."""
+    start, rows = 0, 0
+    for at, item in enumerate(items):
+        rows += len(item.scales)
+        if rows > PART_ROWS and at > start:
+            yield items[start:at]
+            start, rows = at, len(item.scales)
+    yield items[start:]
+
+
+def _scores(query: Floats, items: Sequence[TextVectors]) -> list[float]:
+    """One matrix product for all items."""
     values = np.concatenate([item.values for item in items]).astype(np.float32)
     scales = np.concatenate([item.scales for item in items])
-    cosines = (query @ values.T) * scales
+    # Items' rows first: the product of many rows with few columns takes half as long as the other way round.
+    cosines = (values @ query.T) * scales[:, None]
     ends = np.cumsum([len(item.scales) for item in items])
     sentences = ends - 1
     starts = np.concatenate([[0], ends[:-1]])
     # Segments alternate: an item's tokens, then its sentence vector.
     segments = np.column_stack([starts, sentences]).ravel()
-    best = np.maximum.reduceat(cosines, segments, axis=1)
-    max_sim = best[:-1, ::2].mean(axis=0)
-    scores: list[float] = ((max_sim + cosines[-1, sentences]) / 2).tolist()
+    best = np.maximum.reduceat(cosines, segments, axis=0)
+    max_sim = best[::2, :-1].mean(axis=1)
+    scores: list[float] = ((max_sim + cosines[sentences, -1]) / 2).tolist()
     return scores
 
 
