@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.trainer import runs
-from services.trainer.errors import JobError
+from services.trainer.errors import JobError, TooLittleError
 from services.trainer.evaluate import job as evaluation
 from services.trainer.export import export
 from services.trainer.finetune.options import FinetuneOptions
@@ -130,12 +130,15 @@ def _retrain(options: RetrainOptions, registry: Registry, now: PreparedSet) -> B
             *(f"{material.fresh.height:,}", f"{options.least_new:,}"),
         )
         return None
-    bundle = _learn(options, live, now, material)
+    try:
+        bundle = _learn(options, live, now, material)
+    except TooLittleError as error:
+        log.info("%s: nothing to do", error)
+        return None
     report = _evaluate(options, bundle, live, now, known)
     why = f"retrained from {live.version}: {material.fresh.height} new judgements, {material.replayed.height} replayed"
     publish(registry, bundle, report, options.by, why)
     materials.remember(now, _learnt(options, bundle.version))
-    _clear_others(bundle.path.parent)
     return bundle
 
 
@@ -149,7 +152,7 @@ def _begin(options: RetrainOptions, registry: Registry) -> None:
 
 def _clear_others(run: Path) -> None:
     """A run takes hundreds of megabytes, and nothing goes on with those before it."""
-    for other in run.parent.iterdir():
+    for other in run.parent.glob("*"):
         if other != run:
             shutil.rmtree(other, ignore_errors=True)
 
@@ -172,6 +175,7 @@ def _learn(options: RetrainOptions, live: Bundle, now: PreparedSet, material: "M
     from services.trainer.retrain.average import average
 
     run = _run_folder(options, live, now)
+    _clear_others(run)
     model, done = run / "model", run / "model" / "done"
     if not done.is_file():
         data = materials.write(material, now, run / "data")
