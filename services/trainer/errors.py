@@ -3,3 +3,7 @@
 
 class JobError(Exception):
     """The job cannot go on. The message says what to change."""
+
+
+class TooLittleError(JobError):
+    """There is too little to learn from yet: time brings more, or an option that the message names."""

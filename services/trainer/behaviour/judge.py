@@ -13,7 +13,7 @@ from services.trainer.behaviour.archive import Archive
 from services.trainer.behaviour.options import BehaviourOptions
 from services.trainer.behaviour.periods import Periods, periods
 from services.trainer.behaviour.propensity import Propensities
-from services.trainer.errors import JobError
+from services.trainer.errors import TooLittleError
 from services.trainer.prepared import BehaviourReport, Grades
 
 EVENT_REASONS = {
@@ -29,6 +29,10 @@ PAIR_REASONS = {
     "judged": "people judged the pair: their grade stands",
 }
 """The same for pairs of query and item."""
+_WANTED = (
+    "what is learnt from are pages that a search showed, of queries that {users} known users asked, and what was done "
+    "with their items under the response's attribution_token"
+)
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,13 @@ def judge(options: BehaviourOptions, grades: Grades, by_time: Split | None, scra
     """Reads the archive file by file, twice, and what is needed of it by queries; `scratch`, a folder, takes as much
     again. What stays in memory: one row a visit, and one a pair that gets a grade or tells propensities.
 
-    Raises `JobError` where the archive is empty or cannot tell the propensities.
+    Raises `TooLittleError` where the archive is empty, says nothing of any pair, or cannot tell the propensities.
     """
     archive = Archive(options.archive)
+    wanted = _WANTED.format(users=options.least_users)
     if not (files := archive.files):
-        raise JobError(f"{options.archive} holds no events: give --events HOST:PORT to fetch them")
+        remedy = f"{options.events} has logged none so far; {wanted}" if options.events else "give --events HOST:PORT"
+        raise TooLittleError(f"{options.archive} holds no events: {remedy}")
     events = pl.scan_parquet(files)
     cut = periods(events.filter(visits.PAGE), by_time.shares, by_time.seed) if by_time is not None else None
     sorted_events = by_query.sort(
@@ -69,9 +75,18 @@ def judge(options: BehaviourOptions, grades: Grades, by_time: Split | None, scra
     counted = _count(sorted_events.files, options, cut, dropped, scratch)
     if not counted:
         told = "; ".join(f"{count:,}: {EVENT_REASONS[reason]}" for reason, count in (+dropped).most_common())
-        raise JobError(f"nothing can be learnt from {options.archive}. Of {sorted_events.events:,} events, {told}")
+        raise TooLittleError(
+            f"nothing can be learnt from {options.archive}. Of {sorted_events.events:,} events, {told}. Wait for more: "
+            f"{wanted}"
+        )
     propensities = _propensities(counted, options)
     graded = _grade(counted, propensities, options, grades)
+    if graded.rows.is_empty():
+        raise TooLittleError(
+            f"nothing can be learnt from {options.archive}: none of {graded.pairs:,} pairs of a query and an item was "
+            f"seen {options.least_seen:g} times (shown, times the chance that its place is looked at). Wait for more, "
+            "or give a smaller --least-seen"
+        )
     report = BehaviourReport(
         events=sorted_events.events,
         dropped={reason: dropped[reason] for reason in EVENT_REASONS},

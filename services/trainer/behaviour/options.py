@@ -58,16 +58,26 @@ _NUMBERS = {
 }
 
 
+def path_or_none(text: str) -> Path | None:
+    """A path of the command line, which a setting may have left empty."""
+    return Path(text) if text else None
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of this part."""
     group = parser.add_argument_group(
         "behaviour log", "what shoppers saw and took after a search, corrected for where in the list it stood"
     )
     group.add_argument(
-        "--archive", type=Path, metavar="FOLDER", help="the log on disk, one for each shop; made by --events"
+        "--archive",
+        type=path_or_none,
+        metavar="FOLDER",
+        help="the log on disk, one for each shop; made by --events; empty: none",
     )
     group.add_argument(
-        "--events", metavar="HOST:PORT", help="user_events, whose new events are brought into --archive first"
+        "--events",
+        metavar="HOST:PORT",
+        help="user_events, whose new events are brought into --archive first; empty: none",
     )
     defaults = BehaviourOptions(archive=Path())
     for name, what in _NUMBERS.items():

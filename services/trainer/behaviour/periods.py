@@ -6,7 +6,7 @@ from datetime import datetime
 
 import polars as pl
 
-from services.trainer.errors import JobError
+from services.trainer.errors import TooLittleError
 from services.trainer.prepare.judgements import KEY
 from services.trainer.prepare.splits import home_of
 
@@ -33,7 +33,7 @@ class Periods:
 def periods(times: pl.LazyFrame, shares: Mapping[str, float], seed: int) -> Periods:
     """Cuts at whole hours, so that each split has about its share of the events. `times` has the column occurred_at.
 
-    Raises `JobError` where the log is shorter than its splits.
+    Raises `TooLittleError` where the log is shorter than its splits.
     """
     hours = (
         times.group_by(pl.col("occurred_at").dt.truncate("1h").alias("hour"))
@@ -48,7 +48,7 @@ def periods(times: pl.LazyFrame, shares: Mapping[str, float], seed: int) -> Peri
     for name, share in shares.items():
         at = int((before < wanted * total / sum(shares.values())).sum())
         if at >= hours.height or hours["hour"][at] in begins.values():
-            raise JobError(f"--split-by time: the log has {hours.height} hours, too few for {', '.join(shares)}")
+            raise TooLittleError(f"--split-by time: the log has {hours.height} hours, too few for {', '.join(shares)}")
         begins[name] = hours["hour"][at]
         wanted += share
     return Periods(begins, shares, seed)

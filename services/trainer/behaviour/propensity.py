@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from services.trainer.behaviour.places import PLACES
-from services.trainer.errors import JobError
+from services.trainer.errors import TooLittleError
 from services.trainer.prepare.judgements import KEY
 
 LEAST_TAKEN = 200
@@ -62,10 +62,10 @@ def informative(places: pl.DataFrame) -> pl.DataFrame:
 
 
 def estimate(rows: pl.DataFrame) -> Propensities:
-    """From all rows that are `informative`. Raises `JobError` where they are too few."""
+    """From all rows that are `informative`. Raises `TooLittleError` where they are too few."""
     total = int(rows["taken"].sum())
     if total < LEAST_TAKEN:
-        raise JobError(
+        raise TooLittleError(
             f"the log cannot tell how likely each place is looked at: items that stood at several places for one query "
             f"were taken {total:,} times, and {LEAST_TAKEN:,} are needed. Wait for more, or say --position-bias 1 (the "
             "second place is seen half as often as the first) or 0 (no correction)"

@@ -16,7 +16,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 
 from services.trainer import runs
 from services.trainer.base import BaseModel, open_base
-from services.trainer.errors import JobError
+from services.trainer.errors import JobError, TooLittleError
 from services.trainer.finetune import data, negatives, retrieval
 from services.trainer.finetune import model as models
 from services.trainer.finetune.loss import CachedCorrectedRankingLoss, CorrectedRankingLoss
@@ -65,7 +65,7 @@ def _datasets(
     lowest = grades.relevant if options.positive_grade is None else options.positive_grade
     judgements = data.read_judgements(prepared.split("train"), lowest, options.train_queries, options.seed)
     if len(judgements.positives) < options.batch:
-        raise JobError(
+        raise TooLittleError(
             f"{len(judgements.positives)} positives do not fill one batch of {options.batch}: lower --batch, or "
             f"--positive-grade (now {lowest})"
         )

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services.trainer.errors import JobError
+from services.trainer.errors import JobError, TooLittleError
 from services.trainer.prepare.options import PrepareOptions, add_arguments, given
 from services.trainer.prepared import ITEMS, REPORT, BehaviourReport, Grades, PreparedReport, PreparedSet, SplitCounts
 from services.trainer.record import command_line
@@ -31,8 +31,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def prepare(options: PrepareOptions) -> PreparedSet:
-    """Write the set. Raises `JobError` when a file is missing, a split is empty, a query stands in two splits, or the
-    log says too little.
+    """Write the set. Raises `JobError` when a file is missing or a query stands in two splits, and `TooLittleError`,
+    unless that is allowed, when a split is empty or the log says too little.
 
     The report is written last: a folder without it is not a prepared set.
     """
@@ -48,11 +48,18 @@ def prepare(options: PrepareOptions) -> PreparedSet:
     splits, read, dropped = judged(options)
     logged = None
     if options.behaviour is not None:
-        splits, logged = with_log(options, options.behaviour, splits)
+        try:
+            splits, logged = with_log(options, options.behaviour, splits)
+        except TooLittleError as error:
+            _allow(error, options)
     if options.drop_leaks and leaks(splits):
         splits, dropped["leak"] = without_leaks(splits)
     _tell(read, dropped, logged)
-    check_splits(splits)
+    try:
+        check_splits(splits)
+    except TooLittleError as error:
+        _allow(error, options)
+        splits = {}
     for name, rows in splits.items():
         rows.write_parquet(options.out / f"{name}.parquet", compression="zstd")
     written = [ITEMS, *(f"{name}.parquet" for name in splits)]
@@ -86,6 +93,12 @@ def _fetch(target: str, folder: Path) -> None:
     log.info("log    %9s new events, %s in %s", f"{new:,}", f"{archive.events():,}", folder)
 
 
+def _allow(error: TooLittleError, options: PrepareOptions) -> None:
+    if not options.allow_empty:
+        raise error
+    log.info("%s", error)
+
+
 def _write_items(options: PrepareOptions) -> dict[str, int]:
     from services.trainer.prepare.items import write_items
     from shared.catalogue import CatalogueError
@@ -117,7 +130,7 @@ def _tell(read: int, dropped: Mapping[str, int], logged: BehaviourReport | None)
     if read:
         _tell_of("judgements", read, dropped, reasons)
     if not read and logged is None:
-        log.info("no judgements: the job pretrain learns from a catalogue alone, the others need some")
+        log.info("no judgements: the job pretrain learns from a catalogue alone, retrain waits, the others need some")
     if logged is not None:
         _tell_of("events", logged.events, logged.dropped, EVENT_REASONS)
         _tell_of("pairs of a query and an item", logged.pairs, logged.pairs_dropped, PAIR_REASONS)

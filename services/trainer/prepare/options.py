@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from services.trainer.behaviour import options as behaviour
-from services.trainer.behaviour.options import BehaviourOptions
+from services.trainer.behaviour.options import BehaviourOptions, path_or_none
 from services.trainer.errors import JobError
 from services.trainer.prepared import SPLITS, Grades
 
@@ -18,6 +18,9 @@ a catalogue alone, for pretrain:
   prepare --catalogue shop.csv --out build/data/catalogue
 from what shoppers did, brought from the running service and kept in an archive that the next run goes on with:
   prepare --catalogue shop.csv --events localhost:50056 --archive build/log --out build/data/shop
+by the clock, where files and addresses are settings, of which some may be empty:
+  prepare --catalogue shop.csv --events "$EVENTS" --archive build/log --judgements "$JUDGEMENTS" --allow-empty \\
+    --out build/data/shop
 from both (where people judged a pair, theirs stands), tested on a set that people judged:
   prepare --catalogue shop.csv --archive build/log --judgements judged.csv --out build/data/shop
   prepare --catalogue shop.csv --archive build/log --test judged.csv --out build/data/shop
@@ -49,6 +52,8 @@ class PrepareOptions:
     shares: dict[str, float] = field(default_factory=lambda: {"train": 0.8, "valid": 0.1, "test": 0.1})
     split_by: SplitBy = SplitBy.QUERY
     drop_leaks: bool = False
+    allow_empty: bool = False
+    """Too little to learn from is no failure: the set holds what there is, down to the catalogue alone."""
     seed: int = 0
 
     def check(self) -> None:
@@ -77,7 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mapping", help="columns of the catalogue (see python -m shared.catalogue check)")
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
     judged = parser.add_argument_group("judgements", "what people say of a query and an item: query, item_id, grade")
-    judged.add_argument("--judgements", type=Path, action="append", default=[], help="CSV, to be split here")
+    judged.add_argument(
+        "--judgements", type=path_or_none, action="append", default=[], help="CSV, to be split here; empty: none"
+    )
     for name in SPLITS:
         judged.add_argument(f"--{name}", type=Path, help=f"CSV: the {name} split, as it is")
     judged.add_argument(
@@ -103,6 +110,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     splits.add_argument("--drop-leaks", action="store_true", help="a query in two splits stays in the later one only")
     splits.add_argument("--seed", type=int, default=0, help="decides which query goes where (default %(default)s)")
+    parser.add_argument(
+        "--allow-empty",
+        action="store_true",
+        help="for runs by the clock: where there is too little to learn from yet, say so, write what there is "
+        "(judgements, or the catalogue alone), and end well",
+    )
 
 
 def given(arguments: argparse.Namespace) -> PrepareOptions:
@@ -112,7 +125,7 @@ def given(arguments: argparse.Namespace) -> PrepareOptions:
     return PrepareOptions(
         catalogue=arguments.catalogue,
         out=arguments.out,
-        judgements=arguments.judgements,
+        judgements=[path for path in arguments.judgements if path is not None],
         splits={name: path for name in SPLITS if (path := getattr(arguments, name)) is not None},
         behaviour=behaviour.given(arguments),
         mapping=arguments.mapping,
@@ -121,6 +134,7 @@ def given(arguments: argparse.Namespace) -> PrepareOptions:
         shares=_shares(arguments.shares),
         split_by=arguments.split_by,
         drop_leaks=arguments.drop_leaks,
+        allow_empty=arguments.allow_empty,
         seed=arguments.seed,
     )
 

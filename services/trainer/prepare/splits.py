@@ -6,7 +6,7 @@ from itertools import combinations
 
 import polars as pl
 
-from services.trainer.errors import JobError
+from services.trainer.errors import JobError, TooLittleError
 from services.trainer.prepare.judgements import KEY
 
 
@@ -41,7 +41,7 @@ def without_leaks(splits: dict[str, pl.DataFrame]) -> tuple[dict[str, pl.DataFra
 
 
 def check_splits(splits: Mapping[str, pl.DataFrame]) -> None:
-    """Raises `JobError` when a query stands in two splits, or when a split is empty."""
+    """Raises `JobError` when a query stands in two splits, `TooLittleError` when a split is empty."""
     if found := leaks(splits):
         told = "; ".join(f"{len(keys)} in {pair}" for pair, keys in found.items())
         raise JobError(
@@ -49,7 +49,7 @@ def check_splits(splits: Mapping[str, pl.DataFrame]) -> None:
             "give --drop-leaks to keep such queries in the later split only"
         )
     if empty := [name for name, rows in splits.items() if rows.is_empty()]:
-        raise JobError(f"nothing is left for {', '.join(empty)}: see the reasons above, or change --shares")
+        raise TooLittleError(f"nothing is left for {', '.join(empty)}: see the reasons above, or change --shares")
 
 
 def home_of(key: str, shares: Mapping[str, float], seed: int) -> str:

@@ -1,5 +1,6 @@
 """`retrain`: from judgements to a candidate, again and again.
 
+    begin      in a registry with nothing live, --first goes live: the bundle that services run already
     choose     what was judged since the live bundle learnt, and a sample of what it has learnt
     fine-tune  from the live bundle
     export     a bundle
@@ -7,27 +8,34 @@
     publish    as candidate, with that report; `promote` decides
 
 The work folder remembers what each published version has learnt, so that what is new is counted from the version that
-is live, and a candidate that never went live costs no data. Stopped and run again, a run goes on.
+is live, and a candidate that never went live costs no data. Stopped and run again, a run goes on; of what is done the
+last one's files are kept.
 """
 
 import argparse
+import fcntl
 import hashlib
 import json
 import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.trainer import runs
-from services.trainer.errors import JobError
+from services.trainer.errors import JobError, TooLittleError
 from services.trainer.evaluate import job as evaluation
 from services.trainer.export import export
 from services.trainer.finetune.options import FinetuneOptions
 from services.trainer.options import ExportOptions
 from services.trainer.prepared import PreparedSet, open_prepared
 from services.trainer.release.arguments import add_registry, who
+from services.trainer.release.promote import PromoteOptions, promote
 from services.trainer.release.publish import publish
 from services.trainer.retrain.options import RetrainOptions
+from services.trainer.run_options import MixedPrecision
 from shared.bundles import Bundle, BundleKind, Channel, Registry, load_bundle
 
 if TYPE_CHECKING:
@@ -44,6 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_registry(parser)
     parser.add_argument("--data", required=True, type=Path, help="a set prepared from all judgements there are now")
     parser.add_argument("--work", required=True, type=Path, help="folder of runs, and of what each version has learnt")
+    parser.add_argument(
+        "--first", default="", metavar="BUNDLE", help="goes live first where the registry has nothing live; empty: none"
+    )
     for name, what in {
         "least_new": "new judgements below which nothing is done",
         "replay": "judgements replayed for each new one",
@@ -61,6 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default = getattr(_DEFAULTS, name)
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=type(default), default=default, help=f"{what} (default %(default)s)")
+    parser.add_argument(
+        "--mixed-precision", type=MixedPrecision, choices=list(MixedPrecision), default=_DEFAULTS.mixed_precision,
+        help="on a GPU (default %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--by", default=who(), help="who asks, for the history (default %(default)s)")
 
 
@@ -74,11 +89,31 @@ def main(arguments: argparse.Namespace) -> int:
 def retrain(options: RetrainOptions) -> Bundle | None:
     """The candidate; None where there was too little to learn. Raises `JobError` or `BundleError` where registry, data
     or options will not do."""
-    from services.trainer.retrain import material as materials
-
     if not 0 < options.average <= 1:
         raise JobError(f"--average {options.average}: a share above 0, and at most 1")
     registry, now = Registry(options.registry), open_prepared(options.data)
+    if "train" not in now.report.splits:
+        log.info("%s holds no judgements to learn from yet: nothing to do", options.data)
+        return None
+    with _alone(options.work):
+        return _retrain(options, registry, now)
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise JobError(f"--work {work} is another run's at the moment: wait for it") from None
+        yield
+
+
+def _retrain(options: RetrainOptions, registry: Registry, now: PreparedSet) -> Bundle | None:
+    from services.trainer.retrain import material as materials
+
+    _begin(options, registry)
     live = load_bundle(f"registry:{options.registry}#{Channel.LIVE}", kind=BundleKind.BI_ENCODER)
     candidate = registry.channel(Channel.CANDIDATE).version
     if candidate and materials.learnt_data(_learnt(options, candidate)) == now.content_hash:
@@ -95,12 +130,31 @@ def retrain(options: RetrainOptions) -> Bundle | None:
             *(f"{material.fresh.height:,}", f"{options.least_new:,}"),
         )
         return None
-    bundle = _learn(options, live, now, material)
+    try:
+        bundle = _learn(options, live, now, material)
+    except TooLittleError as error:
+        log.info("%s: nothing to do", error)
+        return None
     report = _evaluate(options, bundle, live, now, known)
     why = f"retrained from {live.version}: {material.fresh.height} new judgements, {material.replayed.height} replayed"
     publish(registry, bundle, report, options.by, why)
     materials.remember(now, _learnt(options, bundle.version))
     return bundle
+
+
+def _begin(options: RetrainOptions, registry: Registry) -> None:
+    if not options.first or registry.channel(Channel.LIVE).version is not None:
+        return
+    why = "the first: services run it"
+    publish(registry, load_bundle(options.first, kind=BundleKind.BI_ENCODER), None, options.by, why)
+    promote(PromoteOptions(registry=options.registry, by=options.by, why=why))
+
+
+def _clear_others(run: Path) -> None:
+    """A run takes hundreds of megabytes, and nothing goes on with those before it."""
+    for other in run.parent.glob("*"):
+        if other != run:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def _learnt(options: RetrainOptions, version: str) -> Path:
@@ -121,12 +175,14 @@ def _learn(options: RetrainOptions, live: Bundle, now: PreparedSet, material: "M
     from services.trainer.retrain.average import average
 
     run = _run_folder(options, live, now)
+    _clear_others(run)
     model, done = run / "model", run / "model" / "done"
     if not done.is_file():
         data = materials.write(material, now, run / "data")
         asked = FinetuneOptions(
             data=data.path, out=model, base=str(live.path), epochs=options.epochs, max_steps=options.max_steps,
-            batch=options.batch, learning_rate=options.learning_rate, evaluations=options.evaluations,
+            batch=options.batch, learning_rate=options.learning_rate, mixed_precision=options.mixed_precision,
+            evaluations=options.evaluations,
             validation_queries=options.validation_queries, validation_items=options.validation_items,
             max_item_tokens=live.manifest.max_item_tokens, seed=options.seed,
         )  # fmt: skip
@@ -139,7 +195,8 @@ def _learn(options: RetrainOptions, live: Bundle, now: PreparedSet, material: "M
 
 def _run_folder(options: RetrainOptions, live: Bundle, now: PreparedSet) -> Path:
     """One folder for one and the same thing: a run that was cut short is found again."""
-    decisive = {**asdict(options), "live": live.version, "data": now.content_hash}
+    # Who asks is no part of it: a pod that goes on has another name.
+    decisive = {**asdict(replace(options, by="", first="")), "live": live.version, "data": now.content_hash}
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()[:12]
     return options.work / "runs" / digest
 

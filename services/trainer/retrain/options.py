@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from services.trainer.run_options import MixedPrecision
 from shared.bundles import Floors, Precision
 
 
@@ -13,6 +14,8 @@ class RetrainOptions:
     registry: str
     data: Path
     work: Path
+    first: str = ""
+    """The bundle that goes live where nothing is yet: what services run without a registry."""
     least_new: int = 200
     """New judgements below which nothing is done: some ten queries, which move no measure for sure."""
     replay: float = 1.0
@@ -23,6 +26,7 @@ class RetrainOptions:
     max_steps: int = -1
     batch: int = 64
     learning_rate: float = 2e-5
+    mixed_precision: MixedPrecision = MixedPrecision.NONE
     evaluations: int = 2
     validation_queries: int = 400
     validation_items: int = 5_000

@@ -13,10 +13,11 @@ from services.trainer.export import export
 from services.trainer.options import ExportOptions
 from services.trainer.prepare.job import PrepareOptions, prepare
 from services.trainer.prepared import PreparedSet
-from services.trainer.retrain.job import retrain
+from services.trainer.retrain.job import _alone, retrain
 from services.trainer.retrain.material import choose
 from services.trainer.retrain.options import RetrainOptions
-from shared.bundles import Bundle, Channel, Floors, Precision, Registry
+from services.trainer.run_options import MixedPrecision
+from shared.bundles import Bundle, BundleError, Channel, Floors, Precision, Registry, load_bundle
 from tests.support.judged_shop import write_files
 from tests.support.registry import put
 
@@ -71,6 +72,8 @@ def test_a_shop_goes_on_learning(shop: Shop, caplog: pytest.LogCaptureFixture) -
     assert shop.retrain(32) is None, "so has the live one"
     assert shop.retrain(33, least_new=100) is None
     assert "are too few (--least-new 100)" in caplog.text
+    assert shop.retrain(33, least_new=1, batch=500) is None
+    assert "do not fill one batch of 500: lower --batch" in caplog.text
     second = shop.retrain(64)
     assert second is not None
     assert second.version != first.version
@@ -101,6 +104,51 @@ def test_a_run_that_was_cut_short_goes_on(shop: Shop, monkeypatch: pytest.Monkey
     trained = model.stat().st_mtime_ns
     assert shop.retrain(32) is not None
     assert model.stat().st_mtime_ns == trained
+
+
+def test_a_run_is_gone_on_with_by_whoever_comes_and_those_before_it_are_cleared(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.trainer.retrain.job.export", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    for queries in (32, 33):
+        with pytest.raises(KeyboardInterrupt):
+            shop.retrain(queries, by="one pod")
+    monkeypatch.undo()
+    runs = shop.folder / "work" / "runs"
+    (left,) = runs.iterdir()
+    bundle = shop.retrain(33, by="another")
+    assert bundle is not None
+    assert bundle.path.parent == left
+    assert list(runs.iterdir()) == [left]
+
+
+def test_two_runs_do_not_share_a_work_folder(shop: Shop) -> None:
+    with _alone(shop.options.work), pytest.raises(JobError, match="is another run's at the moment"):
+        shop.retrain(32)
+
+
+def test_the_first_bundle_goes_live_where_nothing_is(shop: Shop, tiny_base: Path, tmp_path: Path) -> None:
+    empty, first = str(tmp_path / "empty"), str(tmp_path / "live")
+    with pytest.raises(BundleError, match="points to no bundle yet"):
+        shop.retrain(32, registry=empty, least_new=1_000)
+    assert shop.retrain(32, registry=empty, first=first, least_new=1_000) is None
+    live = Registry(empty).channel(Channel.LIVE)
+    assert live.version == load_bundle(first).version
+    assert shop.retrain(32, registry=empty, first=str(tiny_base), least_new=1_000) is None
+    assert Registry(empty).channel(Channel.LIVE) == live, "it is live already"
+
+
+@pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="says what a CPU says")
+def test_a_gpu_s_precision_is_asked_for(shop: Shop) -> None:
+    with pytest.raises(JobError, match="--mixed-precision bf16 needs a CUDA GPU"):
+        shop.retrain(32, mixed_precision=MixedPrecision.BF16)
+
+
+def test_a_set_with_nothing_to_learn_from_ends_well(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    prepare(PrepareOptions(shop.catalogue, shop.folder / "bare"))
+    assert retrain(replace(shop.options, data=shop.folder / "bare")) is None
+    assert "holds no judgements to learn from yet: nothing to do" in caplog.text
 
 
 def test_averaging_stays_nearer_to_the_live_model(shop: Shop, tiny_base: Path) -> None:

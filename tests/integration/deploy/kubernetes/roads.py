@@ -118,6 +118,7 @@ def design(view: View) -> set[Road]:
         ("gateway", "user-events", 50056),
         ("reindex", "vector-retrieval", 50054),
         ("reindex", "item-encoder", 50053),
+        ("trainer", "user-events", 50056),
         ("a backend", "gateway", 50051),
         ("a backend", "user-events", 50056),
         ("vector-retrieval", "milvus", 19530),

@@ -49,7 +49,7 @@ def test_gpus_are_where_a_model_runs_on_one(view: View) -> None:
 def test_training_has_a_gpu_where_there_are_any(view: View) -> None:
     (retrain,) = [pod for pod in view.pods if pod.name == "retrain"]
     with_gpu = [c["name"] for c in retrain.containers if "nvidia.com/gpu" in c["resources"]["limits"]]
-    assert with_gpu == (["finetune"] if "gpu" in view.mix.parts else [])
+    assert with_gpu == (["main"] if "gpu" in view.mix.parts else [])
 
 
 def test_images_are_named_by_digest(view: View) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import re
 
 import pytest
 
@@ -10,7 +11,7 @@ from deploy.local.certificates import dns_name
 from deploy.local.identities import callers
 from deploy.local.kinds import KINDS, OPERATOR
 from services.trainer.__main__ import JOBS
-from shared.settings import ServiceSettings
+from shared.settings import MtlsSettings, ServiceSettings
 from tests.integration.deploy.kubernetes.view import MODULES, View, settings_class
 
 pytestmark = pytest.mark.timeout(240)
@@ -18,10 +19,14 @@ pytestmark = pytest.mark.timeout(240)
 
 def test_every_variable_is_a_setting(view: View) -> None:
     for pod in view.pods:
-        for name in view.environment(pod.main):
-            prefix = next(prefix for prefix in MODULES if name.startswith(prefix))
-            setting = name.removeprefix(prefix).lower()
-            assert setting in settings_class(prefix).model_fields, f"{pod.name}: {name}"
+        arguments = set(
+            re.findall(r"\$\((\w+)\)", " ".join(part for c in pod.containers for part in c.get("command", ())))
+        )
+        for container in pod.containers:
+            for name in set(view.environment(container)) - arguments:
+                prefix = next(prefix for prefix in MODULES if name.startswith(prefix))
+                setting = name.removeprefix(prefix).lower()
+                assert setting in settings_class(prefix).model_fields, f"{pod.name}: {name}"
 
 
 def servers(view: View, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ServiceSettings]]:
@@ -71,6 +76,30 @@ def test_with_mtls_everyone_has_a_certificate_of_its_own_and_the_roads_of_the_de
         assert settings.callers == (set() if outside else {road for road in roads if not road.endswith(OPERATOR)})
 
 
+def test_with_mtls_jobs_that_call_services_show_the_certificate_of_their_account(
+    view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificates = {told["spec"]["secretName"]: told["spec"] for told in view.of("Certificate")}
+    pods = {pod.name: pod for pod in view.pods}
+    for name, container, prefix in (("reindex", "main", "AISLE_REINDEX_"), ("retrain", "prepare", "AISLE_TRAINER_")):
+        pod = pods[name]
+        (told,) = (each for each in pod.containers if each["name"] == container)
+        with monkeypatch.context() as patched:
+            for variable, value in view.environment(told).items():
+                patched.setenv(variable, value)
+            settings = settings_class(prefix)()
+        assert isinstance(settings, MtlsSettings)
+        files = settings.mtls()
+        assert (files is not None) == ("mtls" in view.mix.parts)
+        if files is None:
+            continue
+        (mount,) = (each for each in told["volumeMounts"] if each["name"] == "tls")
+        assert {str(file.parent) for file in (files.certificate, files.key, files.authority)} == {mount["mountPath"]}
+        (secret,) = (volume["secret"]["secretName"] for volume in pod.spec["volumes"] if volume["name"] == "tls")
+        account = pod.spec["serviceAccountName"]
+        assert certificates[secret]["uris"] == [f"spiffe://cluster.local/ns/aisle/sa/{account}"]
+
+
 def test_commands_are_understood(view: View) -> None:
     for pod in view.pods:
         for container in pod.containers:
@@ -79,6 +108,8 @@ def test_commands_are_understood(view: View) -> None:
                 parser = argparse.ArgumentParser(exit_on_error=False)
                 JOBS[arguments[0]].add_arguments(parser)
                 parser.parse_args(arguments[1:])
+                settings = set(re.findall(r"\$\((\w+)\)", " ".join(arguments)))
+                assert settings <= set(view.environment(container)), "or Kubernetes leaves them as they are"
             elif container["name"] != "fetch-bundle":
                 assert importlib.util.find_spec(module)
 
@@ -89,9 +120,9 @@ def test_targets_name_services_and_their_ports(view: View) -> None:
         value
         for pod in view.pods
         for name, value in view.environment(pod.main).items()
-        if name.endswith("_TARGET") or name in {"AISLE_REINDEX_RETRIEVAL", "AISLE_REINDEX_ENCODER"}
+        if name.endswith("_TARGET") or name in {"AISLE_REINDEX_RETRIEVAL", "AISLE_REINDEX_ENCODER", "EVENTS"}
     ]
-    assert len(targets) >= 7
+    assert len(targets) >= 8
     for target in targets:
         host, _, port = target.removeprefix("dns:///").partition(":")
         # All addresses behind the name, for clients that balance themselves.

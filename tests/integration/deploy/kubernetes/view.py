@@ -26,6 +26,7 @@ MODULES = {
     "AISLE_RERANKER_": "services.reranker.settings",
     "AISLE_USER_EVENTS_": "services.user_events.settings",
     "AISLE_REINDEX_": "services.vector_retrieval.reindex",
+    "AISLE_TRAINER_": "services.trainer.settings",
 }
 """Where the settings behind a prefix are."""
 

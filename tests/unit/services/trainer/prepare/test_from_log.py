@@ -191,6 +191,39 @@ def test_a_log_that_says_nothing_says_why(catalogue: Path, tmp_path: Path, capsy
     assert "1: too few users asked the query" in said
 
 
+def test_too_little_to_learn_from_can_be_allowed(
+    catalogue: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For runs by the clock: each kind of too little ends well, with the set that retrain learns nothing from."""
+    archive(tmp_path / "rare", event("VIEW", request_id=None), page())
+    pages = [page(request_id=str(at), user=f"u{at}", item_ids=["i1-0", "i1-1"]) for at in range(6)]
+    archive(tmp_path / "seldom", *pages, event(request_id="1", user="u1", item_id="i1-0"))
+    caplog.set_level("INFO")
+    for name, options, why in (
+        ("none", [], "none holds no events: give --events"),
+        ("rare", [], "1: too few users asked the query. Wait for more: what is learnt from are pages that a search"),
+        ("seldom", [], "were taken 0 times, and 200 are needed"),
+        ("seldom", ["--position-bias", "0"], "none of 2 pairs of a query and an item was seen 10 times"),
+        ("seldom", ["--position-bias", "0", "--least-seen", "1"], "nothing is left for"),
+    ):
+        arguments = ["--archive", str(tmp_path / name), *options, "--out", str(tmp_path / "out")]
+        assert command.main(["prepare", "--catalogue", str(catalogue), *arguments]) == 1
+        prepared = run(catalogue, tmp_path / "out", "--archive", tmp_path / name, *options, "--allow-empty")
+        assert why in caplog.text
+        assert prepared.report.splits == {}
+
+
+def test_what_people_judged_stands_beside_a_log_that_says_nothing_yet(catalogue: Path, tmp_path: Path) -> None:
+    file = judged(tmp_path / "j.csv", "lamp,i1-0,3", "lamp,i1-1,0")
+    log = ["--archive", tmp_path / "none", "--allow-empty", "--shares", "1,0,0"]
+    assert run(catalogue, tmp_path / "out", *log, "--judgements", file).split("train").height == 2
+
+
+def test_a_setting_may_be_empty(catalogue: Path, tmp_path: Path) -> None:
+    prepared = run(catalogue, tmp_path / "out", "--archive=", "--events=", "--judgements=")
+    assert (prepared.report.behaviour, prepared.report.splits) == (None, {})
+
+
 def test_the_help_shows_how(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(["prepare", "--help"])
