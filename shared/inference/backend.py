@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 Row = TypeVar("Row", contravariant=True)
 Result = TypeVar("Result", covariant=True)
@@ -12,11 +15,18 @@ class Output(StrEnum):
     """What a backend returns for each row."""
 
     SENTENCE = "sentence_embedding"
-    """float32 (dimensions,)."""
+    """float32 (dimensions,); `SentenceAndTokens` for a row that asks for its token vectors too."""
     TOKENS = "token_embeddings"
     """float32 (tokens of the row, hidden), special tokens included, not normalised."""
     LOGITS = "logits"
     """float32 (labels,)."""
+
+
+class SentenceAndTokens(NamedTuple):
+    """`Output.SENTENCE` and `Output.TOKENS` of one row, from one forward pass."""
+
+    sentence: NDArray[np.float32]
+    tokens: NDArray[np.float32]
 
 
 class Backend(Protocol[Row, Result]):

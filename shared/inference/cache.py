@@ -3,6 +3,9 @@
 Equal queries that arrive together run once, whoever asked first. The computation belongs to all who wait for it:
 one caller's cancellation or nearer deadline does not take it from the others, and when nobody waits any more it
 is cancelled.
+
+Token vectors are kept where they were asked for: they take several times the bytes of the vector. What is known without
+them is computed again for the first who asks.
 """
 
 import asyncio
@@ -18,8 +21,22 @@ from shared.inference.lru import BytesLRU
 from shared.inference.observer import EngineObserver, NoObserver
 from shared.inference.queue import Priority
 
-Vector = NDArray[np.float32]
-Outcome = Vector | AisleError
+
+class QueryVectors(NamedTuple):
+    """What a text was encoded to."""
+
+    sentence: NDArray[np.float32]
+    """(dimensions,)."""
+    rows: NDArray[np.float16] | None = None
+    """(tokens + 1, hidden): what `text_rows` gives, where it was asked for."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both."""
+        return self.sentence.nbytes + (0 if self.rows is None else self.rows.nbytes)
+
+
+Outcome = QueryVectors | AisleError
 
 
 class Key(NamedTuple):
@@ -35,10 +52,11 @@ Compute = Callable[[Sequence[Key]], Awaitable[Sequence[Outcome]]]
 
 
 class _Flight:
-    """One running computation of some keys."""
+    """One running computation of some keys, with or without token vectors."""
 
-    def __init__(self, keys: Sequence[Key], compute: Compute) -> None:
+    def __init__(self, keys: Sequence[Key], compute: Compute, token_vectors: bool) -> None:
         self.keys = keys
+        self.token_vectors = token_vectors
         self.waiters = 0
         self.task = asyncio.ensure_future(self._run(compute))
 
@@ -56,7 +74,7 @@ class QueryCache:
         observer: EngineObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._known: BytesLRU[Key, Vector] = BytesLRU(max_bytes, lambda key, v: len(key.text) * 4 + v.nbytes)
+        self._known: BytesLRU[Key, QueryVectors] = BytesLRU(max_bytes, lambda key, v: len(key.text) * 4 + v.nbytes)
         # A shopper must not wait for a bulk job's place in the queue: one flight a class.
         self._flights: dict[tuple[Priority, Key], _Flight] = {}
         self._observer = observer or NoObserver()
@@ -75,35 +93,46 @@ class QueryCache:
         self._observer.cache_size(0)
 
     async def fetch(
-        self, keys: Sequence[Key], compute: Compute, *, priority: Priority, deadline: float | None
+        self,
+        keys: Sequence[Key],
+        compute: Compute,
+        *,
+        token_vectors: bool = False,
+        priority: Priority,
+        deadline: float | None,
     ) -> list[Outcome]:
-        """One outcome a key, in order; keys that are not known go to `compute` in one call.
+        """One outcome a key, in order; keys that are not known go to `compute` in one call. With `token_vectors`, which
+        `compute` then gives, every result has its rows; without, some may have.
 
         Raises what `compute` raises, and `DeadlineError` when the deadline passes first. Errors are not kept.
         """
         found: dict[Key, Outcome] = {}
         missing = []
         for key in dict.fromkeys(keys):
-            vector = self._known.get(key)
-            if vector is not None:
-                found[key] = vector
+            vectors = self._known.get(key)
+            if vectors is not None and (vectors.rows is not None or not token_vectors):
+                found[key] = vectors
                 self._count(hit=True)
             else:
                 missing.append(key)
         retried = False
         while missing:
-            flights = self._board(missing, compute, priority, count=not retried)
+            flights = self._board(missing, compute, token_vectors, priority, count=not retried)
             await self._land(flights, deadline)
             missing = self._collect(flights, missing, found, deadline)
             retried = True
         return [found[key] for key in keys]
 
-    def _board(self, keys: Sequence[Key], compute: Compute, priority: Priority, *, count: bool) -> list[_Flight]:
+    def _board(
+        self, keys: Sequence[Key], compute: Compute, token_vectors: bool, priority: Priority, *, count: bool
+    ) -> list[_Flight]:
         """The flights that will bring `keys`: running ones are joined, one new one takes the rest."""
         flights: dict[_Flight, None] = {}
         grounded = []
         for key in keys:
             flight = self._flights.get((priority, key))
+            if flight is not None and token_vectors and not flight.token_vectors:
+                flight = None
             if count:
                 self._count(hit=flight is not None)
             if flight is not None:
@@ -111,7 +140,7 @@ class QueryCache:
             else:
                 grounded.append(key)
         if grounded:
-            flight = _Flight(grounded, compute)
+            flight = _Flight(grounded, compute, token_vectors)
             flights[flight] = None
             for key in grounded:
                 self._flights[priority, key] = flight
@@ -158,9 +187,10 @@ class QueryCache:
         if flight.task.cancelled() or flight.task.exception() is not None:
             return
         for key, outcome in flight.task.result().items():
-            if not isinstance(outcome, AisleError):
+            # What has token vectors is not replaced by what has none.
+            if not isinstance(outcome, AisleError) and (flight.token_vectors or self._known.get(key) is None):
                 # A copy: a row of a batch's array would keep the whole batch in memory.
-                self._known.put(key, outcome.copy())
+                self._known.put(key, outcome._replace(sentence=outcome.sentence.copy()))
         self._observer.cache_size(self._known.bytes)
 
     def _take_off_board(self, flight: _Flight) -> None:

@@ -40,6 +40,7 @@ class CrossEncoder(OwnsBatcher):
         query: str,
         texts: Sequence[str],
         *,
+        query_rows: NDArray[np.float32] | None = None,
         priority: Priority = Priority.INTERACTIVE,
         deadline: float | None = None,
     ) -> Scores:

@@ -6,8 +6,9 @@ token vectors give. Measured with all-MiniLM-L6-v2, judged NDCG@10: cosine 0.924
 icecat (53 queries); 0.895, 0.897, 0.898 on home_depot (330 queries). Special tokens take part; without them
 icecat loses 0.03.
 
-The query is encoded once a call; item token vectors are kept between calls, since a shop's items are far fewer
-than its (query, item) pairs.
+The query is encoded once a call, or not at all where its vectors come with it: whoever searched by the query has run it
+through the same graph already. Item token vectors are kept between calls, since a shop's items are far fewer than its
+(query, item) pairs. So a call that brings its query's vectors and asks for known items runs no forward pass.
 """
 
 import asyncio
@@ -20,16 +21,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.bundles import Bundle, BundleKind, Pooling
+from shared.bundles import Bundle, BundleKind
 from shared.errors import AisleError, DeadlineError, InvalidArgumentError
 from shared.inference.batcher import Batcher
 from shared.inference.encoder import TokenizerThread
 from shared.inference.lru import BytesLRU
 from shared.inference.queue import Priority
 from shared.inference.scorer import OwnsBatcher, Scores, collect, stop_at
+from shared.inference.text_rows import Floats, text_rows
 from shared.inference.tokens import TextTokenizer, Tokens
-
-Floats = NDArray[np.float32]
 
 DEFAULT_CACHE_BYTES = 256 << 20
 """Some 10,000 items of 60 tokens at 384 dimensions in int8."""
@@ -117,6 +117,7 @@ class LateInteraction(OwnsBatcher):
         query: str,
         texts: Sequence[str],
         *,
+        query_rows: Floats | None = None,
         priority: Priority = Priority.INTERACTIVE,
         deadline: float | None = None,
     ) -> Scores:
@@ -126,54 +127,51 @@ class LateInteraction(OwnsBatcher):
         ready = {key: vectors for key in dict.fromkeys(keys) if (vectors := self._known.get(key)) is not None}
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in ready}
         errors: dict[ItemKey, AisleError] = {}
-        encoded = await self._encode(query, missing, ready, errors, priority, until)
+        unread = query if query_rows is None else None
+        encoded = await self._encode(unread, missing, ready, errors, priority, until)
+        asked = encoded if query_rows is None else query_rows
         scores: dict[ItemKey, float | AisleError] = dict(errors)
-        if encoded is not None and ready:
-            scores.update(zip(ready, await _interact(encoded, list(ready.values())), strict=True))
+        if asked is not None and ready:
+            scores.update(zip(ready, await _interact(asked, list(ready.values())), strict=True))
         return collect({index: scores[key] for index, key in enumerate(keys) if key in scores}, len(texts))
 
     async def _encode(
         self,
-        query: str,
+        query: str | None,
         missing: Mapping[ItemKey, str],
         ready: dict[ItemKey, TextVectors],
         errors: dict[ItemKey, AisleError],
         priority: Priority,
         until: float | None,
     ) -> Floats | None:
-        """Encode the query with the items that are not known; adds to `ready` and `errors`.
+        """Encode the items that are not known, and the query unless it is None; adds to `ready` and `errors`.
 
-        Returns the query's `text_rows`, or None when time ran out first.
+        Returns the query's `text_rows`, or None where there is no query or time ran out first.
         """
-        try:
-            first = self._queries.encode(query)
-        except (TypeError, UnicodeEncodeError):
-            raise InvalidArgumentError.of("query", "is not valid Unicode text") from None
+        # The query is the oldest row of the request, and batches are built around the oldest: it goes first.
+        first = [] if query is None else [self._query_tokens(query)]
         rows = await self._thread.map(self._items.encode, list(missing.values()))
         batch = {key: row for key, row in zip(missing, rows, strict=True) if isinstance(row, Tokens)}
         errors.update((key, row) for key, row in zip(missing, rows, strict=True) if isinstance(row, AisleError))
-        # The query is the oldest row of the request, and batches are built around the oldest: it goes first.
-        encoded, *vectors = await self.batcher.submit([first, *batch.values()], priority=priority, deadline=until)
-        for key, outcome in zip(batch, vectors, strict=True):
+        outcomes = await self.batcher.submit([*first, *batch.values()], priority=priority, deadline=until)
+        for key, outcome in zip(batch, outcomes[len(first) :], strict=True):
             if isinstance(outcome, AisleError):
                 errors[key] = outcome
             else:
                 ready[key] = TextVectors.pack(text_rows(outcome, self._pooling), self._storage)
                 self._known.put(key, ready[key])
-        if isinstance(encoded, DeadlineError):
+        encoded = outcomes[0] if first else None
+        if encoded is None or isinstance(encoded, DeadlineError):
             return None
         if isinstance(encoded, AisleError):
             raise encoded
         return text_rows(encoded, self._pooling)
 
-
-def text_rows(tokens: Floats, pooling: Pooling) -> Floats:
-    """(tokens, hidden) token embeddings → (tokens + 1, hidden): those and their pooled vector, of unit length."""
-    pooled = tokens[0] if pooling is Pooling.CLS else tokens.mean(axis=0)
-    rows = np.vstack([tokens, pooled])
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: Floats = rows / np.maximum(lengths, np.finfo(np.float32).tiny)
-    return scaled
+    def _query_tokens(self, query: str) -> Tokens:
+        try:
+            return self._queries.encode(query)
+        except (TypeError, UnicodeEncodeError):
+            raise InvalidArgumentError.of("query", "is not valid Unicode text") from None
 
 
 async def _interact(query: Floats, items: Sequence[TextVectors]) -> list[float]:

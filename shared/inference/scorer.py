@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shared.bundles import Bundle
 from shared.errors import AisleError, DeadlineError
 from shared.inference.batcher import Batcher
@@ -61,10 +64,14 @@ class Scorer(Protocol):
         query: str,
         texts: Sequence[str],
         *,
+        query_rows: NDArray[np.float32] | None = None,
         priority: Priority = Priority.INTERACTIVE,
         deadline: float | None = None,
     ) -> Scores:
         """Scores of item texts for one query.
+
+        `query_rows`: what `text_rows` gives of `query` by the same bundle, where the caller has it. Late interaction
+        then does not encode the query; a cross-encoder has no use for it.
 
         Raises `InvalidArgumentError` for a query that is no text, `DeadlineError` if the deadline has passed
         already, `OverloadedError` when the queue is full.

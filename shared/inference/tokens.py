@@ -23,6 +23,8 @@ class Tokens:
 
     ids: Sequence[int]
     types: Sequence[int] | None = None
+    token_vectors: bool = False
+    """Whether the vectors of its tokens are wanted beside its sentence vector."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -39,9 +41,9 @@ class TextTokenizer:
         self._prompt = prompt
         self.max_tokens = max_tokens
 
-    def encode(self, text: str) -> Tokens:
+    def encode(self, text: str, *, token_vectors: bool = False) -> Tokens:
         """The tokens of the prompt and `text`; what is over `max_tokens` is cut off."""
-        return Tokens(self._tokenizer.encode(self._prompt + text).ids)
+        return Tokens(self._tokenizer.encode(self._prompt + text).ids, token_vectors=token_vectors)
 
     def start(self, query: str) -> Encoding:
         """The query's half of many pairs, tokenised once, for `pair`."""
@@ -67,6 +69,8 @@ class PaddedBatch:
     ids: TokenIds
     mask: TokenIds
     types: TokenIds
+    token_vectors: Sequence[bool]
+    """Of each row: see `Tokens`."""
 
     @property
     def lengths(self) -> TokenIds:
@@ -88,4 +92,4 @@ def pad(rows: Sequence[Tokens], multiple: int = 1) -> PaddedBatch:
         mask[index, :size] = 1
         if row.types is not None:
             types[index, :size] = row.types
-    return PaddedBatch(ids, mask, types)
+    return PaddedBatch(ids, mask, types, [row.token_vectors for row in rows])

@@ -7,6 +7,7 @@ from aisle.common.v1 import embeddings_pb2
 from shared.errors import InvalidArgumentError
 
 Vectors = npt.NDArray[np.float32]
+Halves = npt.NDArray[np.float16]
 
 _WIDTHS: dict[int, np.dtype[np.floating]] = {
     embeddings_pb2.DTYPE_FLOAT32: np.dtype("<f4"),
@@ -14,12 +15,13 @@ _WIDTHS: dict[int, np.dtype[np.floating]] = {
 }
 
 
-def pack(rows: Vectors, model_version: str) -> embeddings_pb2.Embeddings:
-    """`rows`, of shape (n, dimensions), as float32."""
+def pack(rows: Vectors | Halves, model_version: str) -> embeddings_pb2.Embeddings:
+    """`rows`, of shape (n, dimensions): float16 as they are, all else as float32."""
+    dtype = embeddings_pb2.DTYPE_FLOAT16 if rows.dtype == np.float16 else embeddings_pb2.DTYPE_FLOAT32
     return embeddings_pb2.Embeddings(
-        data=np.ascontiguousarray(rows, dtype="<f4").tobytes(),
+        data=np.ascontiguousarray(rows, dtype=_WIDTHS[dtype]).tobytes(),
         dimensions=rows.shape[1],
-        dtype=embeddings_pb2.DTYPE_FLOAT32,
+        dtype=dtype,
         model_version=model_version,
     )
 

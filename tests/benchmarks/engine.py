@@ -14,7 +14,8 @@ from aisle.encoder.v1 import item_encoder_pb2, item_encoder_pb2_grpc, query_enco
 from aisle.rerank.v1 import reranker_pb2, reranker_pb2_grpc
 
 from shared.inference import Batcher, BiEncoder, Limits, Output
-from shared.inference.late_interaction import Storage, TextVectors, interact, text_rows
+from shared.inference.late_interaction import Storage, TextVectors, interact
+from shared.inference.text_rows import text_rows
 from shared.rpc.items import item_to_proto
 from tests.benchmarks import against, load, texts
 from tests.benchmarks.bench import Bench, Measured, Options, Row, best_size, figures_of, forward, rate

@@ -26,7 +26,8 @@ from aisle.catalog.v1 import item_pb2
 from pymilvus import MilvusClient
 
 from shared.bundles import Bundle, Precision, load_bundle
-from shared.inference.late_interaction import Floats, Storage, TextVectors, interact, text_rows
+from shared.inference.late_interaction import Storage, TextVectors, interact
+from shared.inference.text_rows import Floats, text_rows
 from shared.inference.tokens import TextTokenizer, pad
 from tests.benchmarks import load, texts
 from tests.benchmarks.figures import ROOT

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.inference.backend import Output
+from shared.inference.backend import Output, SentenceAndTokens
 from shared.inference.tokens import Tokens
 
 Array = NDArray[np.float32]
+Answer = Array | SentenceAndTokens
 
 
 class DummyBackend:
@@ -43,7 +44,7 @@ class DummyBackend:
         """The rows as they are."""
         return rows
 
-    def run(self, prepared: Sequence[Tokens]) -> Sequence[Array]:
+    def run(self, prepared: Sequence[Tokens]) -> Sequence[Answer]:
         """Wait for the gate and the delay, then answer."""
         self.entered.set()
         self.gate.wait()
@@ -55,15 +56,20 @@ class DummyBackend:
             raise RuntimeError("a row of this batch is poison")
         return [self._answer(row) for row in prepared]
 
-    def finish(self, prepared: Sequence[Tokens], raw: Sequence[Array]) -> Sequence[Array | Exception]:
+    def finish(self, prepared: Sequence[Tokens], raw: Sequence[Answer]) -> Sequence[Answer | Exception]:
         """What `run` gave."""
         return raw
 
-    def _answer(self, row: Tokens) -> Array:
+    def _answer(self, row: Tokens) -> Answer:
         if self.output is Output.TOKENS:
-            return np.stack([self._vector([token]) for token in row.ids])
+            return self._tokens(row)
         vector = self._vector(row.ids)
-        return vector[:1] if self.output is Output.LOGITS else vector
+        if self.output is Output.LOGITS:
+            return vector[:1]
+        return SentenceAndTokens(vector, self._tokens(row)) if row.token_vectors else vector
+
+    def _tokens(self, row: Tokens) -> Array:
+        return np.stack([self._vector([token]) for token in row.ids])
 
     def _vector(self, ids: Sequence[int]) -> Array:
         vector = np.random.default_rng([len(ids), *ids]).standard_normal(self.dimensions).astype(np.float32)

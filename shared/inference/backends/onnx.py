@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shared.bundles import Bundle, BundleKind, Precision
 from shared.inference.backend import Output
-from shared.inference.backends.rows import split_rows
+from shared.inference.backends.rows import Result, split_rows
 from shared.inference.cpu import inference_threads
 from shared.inference.tokens import PaddedBatch, Tokens, pad
 
@@ -46,6 +46,8 @@ threads, ms: 6 tokens 1.0 / 1.4, 16 tokens 2.3 / 3.1, 32 tokens 3.5 / 3.9, 64 to
 
 class OnnxBackend:
     """One graph of a bundle, fetching one of its outputs; what is not fetched is not computed.
+
+    Token vectors are on the way to a sentence vector: where a row asks for both, the second costs a copy.
 
     `small`, where given, is the same graph on one thread: it runs the batches of up to `SMALL_TOKENS`.
     """
@@ -90,7 +92,7 @@ class OnnxBackend:
         """Right-padded arrays; the graph packs them, so padding costs little."""
         return pad(rows)
 
-    def run(self, prepared: PaddedBatch) -> NDArray[np.float32]:
+    def run(self, prepared: PaddedBatch) -> Sequence[NDArray[np.float32]]:
         """The forward pass."""
         feeds: dict[str, Any] = {"input_ids": prepared.ids, "attention_mask": prepared.mask}
         if self._needs_types:
@@ -98,9 +100,12 @@ class OnnxBackend:
         session = self._session
         if self._small is not None and prepared.ids.size <= SMALL_TOKENS:
             session = self._small
-        output: NDArray[np.float32] = session.run([self._output], feeds)[0]
-        return output
+        wanted = [self._output]
+        if self._output is Output.SENTENCE and any(prepared.token_vectors):
+            wanted.append(Output.TOKENS)
+        outputs: Sequence[NDArray[np.float32]] = session.run(wanted, feeds)
+        return outputs
 
-    def finish(self, prepared: PaddedBatch, raw: NDArray[np.float32]) -> Sequence[NDArray[np.float32] | Exception]:
-        """One array a row."""
-        return split_rows(self._output, prepared, raw)
+    def finish(self, prepared: PaddedBatch, raw: Sequence[NDArray[np.float32]]) -> Sequence[Result]:
+        """One result a row."""
+        return split_rows(self._output, prepared, *raw)

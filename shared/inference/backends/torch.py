@@ -18,7 +18,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from shared.bundles import Bundle, BundleError, BundleKind, Pooling
 from shared.inference.backend import Output
-from shared.inference.backends.rows import split_rows
+from shared.inference.backends.rows import Result, split_rows
 from shared.inference.cpu import inference_threads
 from shared.inference.tokens import PaddedBatch, Tokens, pad
 
@@ -94,30 +94,31 @@ class TorchBackend:
             self._to_device(batch.types) if self._needs_types else None,
         )
 
-    def run(self, prepared: _Inputs) -> NDArray[np.float32]:
+    def run(self, prepared: _Inputs) -> Sequence[NDArray[np.float32]]:
         """The forward pass and pooling, in the model's dtype; pooled and normalised in float32."""
         with torch.inference_mode():
             inputs = {"input_ids": prepared.ids, "attention_mask": prepared.mask}
             if prepared.types is not None:
                 inputs["token_type_ids"] = prepared.types
             outputs = self._model(**inputs)
-            result: NDArray[np.float32] = self._select(outputs, prepared.mask).cpu().numpy()
-        return result
+            return [result.cpu().numpy() for result in self._select(outputs, prepared)]
 
-    def finish(self, prepared: _Inputs, raw: NDArray[np.float32]) -> Sequence[NDArray[np.float32] | Exception]:
-        """One array a row."""
-        return split_rows(self._output, prepared.batch, raw)
+    def finish(self, prepared: _Inputs, raw: Sequence[NDArray[np.float32]]) -> Sequence[Result]:
+        """One result a row."""
+        return split_rows(self._output, prepared.batch, *raw)
 
-    def _select(self, outputs: Any, mask: torch.Tensor) -> torch.Tensor:
+    def _select(self, outputs: Any, prepared: _Inputs) -> Sequence[torch.Tensor]:
         if self._output is Output.LOGITS:
-            logits: torch.Tensor = outputs.logits.float()
-            return logits
+            return [outputs.logits.float()]
+        mask = prepared.mask
         tokens: torch.Tensor = outputs.last_hidden_state.float() * mask.unsqueeze(-1)
         if self._output is Output.TOKENS:
-            return tokens
+            return [tokens]
         mean = tokens.sum(dim=1) / mask.sum(dim=1, keepdim=True)
         pooled = tokens[:, 0] if self._pooling is Pooling.CLS else mean
-        return torch.nn.functional.normalize(pooled, dim=-1) if self._normalize else pooled
+        sentence = torch.nn.functional.normalize(pooled, dim=-1) if self._normalize else pooled
+        # On a GPU the copy of token vectors takes time: only where somebody asks.
+        return [sentence, tokens] if any(prepared.batch.token_vectors) else [sentence]
 
     def _to_device(self, array: NDArray[np.int64]) -> torch.Tensor:
         tensor = torch.from_numpy(array)

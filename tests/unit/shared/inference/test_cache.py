@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shared.errors import DeadlineError, InternalError, OverloadedError
-from shared.inference.cache import Key, Outcome, QueryCache
+from shared.inference.cache import Key, Outcome, QueryCache, QueryVectors
 from shared.inference.lru import ENTRY_BYTES
 from shared.inference.queue import Priority
 
@@ -26,6 +26,7 @@ class Model:
         self.computed: list[Key] = []
         self.cancelled = 0
         self.error: Exception | None = None
+        self.rows = QueryVectors(np.zeros(0, np.float32)).rows
 
     async def __call__(self, missing: Sequence[Key]) -> Sequence[Outcome]:
         self.computed += missing
@@ -36,7 +37,7 @@ class Model:
             raise
         if self.error is not None:
             raise self.error
-        return [np.full(4, len(key.text), np.float32) for key in missing]
+        return [QueryVectors(np.full(4, len(key.text), np.float32), self.rows) for key in missing]
 
 
 async def fetch(cache: QueryCache, model: Model, wanted: list[Key], deadline: float | None = None) -> list[Outcome]:
@@ -47,8 +48,8 @@ async def test_what_was_computed_once_is_known() -> None:
     cache, model = QueryCache(1 << 20), Model()
     first = await fetch(cache, model, keys("red", "blue", "red"))
     again = await fetch(cache, model, keys("blue", "green"))
-    assert [int(row[0]) for row in first if not isinstance(row, Exception)] == [3, 4, 3]
-    assert [int(row[0]) for row in again if not isinstance(row, Exception)] == [4, 5]
+    assert [int(row.sentence[0]) for row in first if isinstance(row, QueryVectors)] == [3, 4, 3]
+    assert [int(row.sentence[0]) for row in again if isinstance(row, QueryVectors)] == [4, 5]
     assert model.computed == keys("red", "blue", "green")
     assert (cache.hits, cache.misses) == (1, 3)
 
@@ -156,6 +157,54 @@ async def test_it_is_bounded_in_bytes() -> None:
         assert cache.bytes <= 10 * (ENTRY_BYTES + 40)
     await fetch(cache, model, keys("query 99"))
     assert len(model.computed) == 100
+
+
+class Reader(Model):
+    """Gives token vectors too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = np.ones((3, 4), np.float16)
+
+
+async def fetch_rows(cache: QueryCache, model: Model, wanted: list[Key]) -> list[bool]:
+    """Which of them have token vectors."""
+    found = await cache.fetch(wanted, model, token_vectors=True, priority=INTERACTIVE, deadline=None)
+    return [isinstance(outcome, QueryVectors) and outcome.rows is not None for outcome in found]
+
+
+async def test_token_vectors_are_kept_where_they_were_asked_for_and_serve_all() -> None:
+    cache, plain, reader = QueryCache(1 << 20), Model(), Reader()
+    await fetch(cache, plain, keys("red"))
+    without = cache.bytes
+    assert await fetch_rows(cache, reader, keys("red", "blue")) == [True, True]
+    assert reader.computed == keys("red", "blue"), "known without them is not known"
+    assert cache.bytes == 2 * without + 4 + 2 * 24
+    assert await fetch_rows(cache, reader, keys("red", "blue")) == [True, True]
+    await fetch(cache, plain, keys("red", "blue"))
+    assert (len(plain.computed), len(reader.computed)) == (1, 2)
+    assert (cache.hits, cache.misses) == (4, 3)
+
+
+async def test_who_wants_token_vectors_joins_only_a_flight_that_brings_them() -> None:
+    cache, plain, reader = QueryCache(1 << 20), Model(), Reader()
+    plain.gate.clear()
+    reader.gate.clear()
+    first = asyncio.ensure_future(fetch(cache, plain, keys("red")))
+    await asyncio.sleep(0)
+    wanting = [asyncio.ensure_future(fetch_rows(cache, reader, keys("red"))) for _ in range(3)]
+    await asyncio.sleep(0)
+    late = asyncio.ensure_future(fetch(cache, plain, keys("red")))
+    await asyncio.sleep(0)
+    reader.gate.set()
+    assert await asyncio.gather(*wanting) == [[True]] * 3
+    assert len(await late) == 1
+    assert not first.done()
+    plain.gate.set()
+    assert len(await first) == 1
+    assert (plain.computed, reader.computed) == (keys("red"), keys("red"))
+    assert await fetch_rows(cache, reader, keys("red")) == [True], "what landed later had none, and replaced nothing"
+    assert len(reader.computed) == 1
 
 
 async def test_a_shopper_does_not_wait_for_a_bulk_jobs_flight() -> None:

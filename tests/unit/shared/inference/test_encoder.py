@@ -8,6 +8,7 @@ from shared.bundles import Bundle
 from shared.errors import DeadlineError, InvalidArgumentError, OverloadedError
 from shared.inference import BiEncoder, Limits, QueryCache
 from shared.inference.backends.dummy import DummyBackend
+from shared.inference.text_rows import text_rows
 from tests.unit.shared.inference.conftest import Start
 
 SURROGATE = "\ud800"
@@ -111,6 +112,48 @@ async def test_warm_up_covers_the_longest_texts_and_reports_a_broken_model(bundl
     broken = BiEncoder(bundle, await start(DummyBackend(poison=lambda row: True)))
     with pytest.raises(Exception, match="could not process"):
         await broken.warm_up()
+
+
+@pytest.mark.parametrize("cached", [False, True])
+async def test_queries_give_the_vectors_of_their_tokens_where_asked(bundle: Bundle, start: Start, cached: bool) -> None:
+    backend = DummyBackend()
+    encoder = BiEncoder(bundle, await start(backend), cache=QueryCache(1 << 20) if cached else None)
+    plain = await encoder.encode_queries(["ab", "abcd"])
+    assert plain.rows == ()
+    both = await encoder.encode_queries(["ab", SURROGATE, "abcd"], token_vectors=True)
+    np.testing.assert_array_equal(both.vectors[[0, 2]], plain.vectors)
+    assert [(rows.dtype, rows.shape) for rows in both.rows] == [
+        (np.float16, (5, 8)),
+        (np.float16, (0, 8)),
+        (np.float16, (7, 8)),
+    ]
+    tokens = np.stack([backend._vector([token]) for token in await _ids(bundle, "ab")])
+    np.testing.assert_array_equal(both.rows[0], text_rows(tokens, bundle.manifest.pooling).astype(np.float16))
+
+
+async def test_a_batch_mixes_those_who_ask_for_token_vectors_and_those_who_do_not(bundle: Bundle, start: Start) -> None:
+    backend = DummyBackend()
+    encoder = BiEncoder(bundle, await start(backend))
+    backend.gate.clear()
+    calls = [asyncio.ensure_future(encoder.encode_queries(["ab"], token_vectors=bool(at % 2))) for at in range(6)]
+    await asyncio.sleep(0.05)
+    backend.gate.set()
+    answers = await asyncio.gather(*calls)
+    assert max(backend.batches) > 1
+    assert [[len(rows) for rows in answer.rows] for answer in answers] == [[], [5]] * 3
+    assert len({answer.vectors.tobytes() for answer in answers}) == 1
+
+
+async def test_token_vectors_come_from_the_cache_too(bundle: Bundle, start: Start) -> None:
+    backend = DummyBackend()
+    encoder = BiEncoder(bundle, await start(backend), cache=QueryCache(1 << 20))
+    first = await encoder.encode_queries(["red shoe"], token_vectors=True)
+    again = await encoder.encode_queries(["Red  Shoe"], token_vectors=True)
+    plain = await encoder.encode_queries(["red shoe"])
+    assert len(backend.seen) == 1
+    np.testing.assert_array_equal(first.rows[0], again.rows[0])
+    np.testing.assert_array_equal(first.vectors, plain.vectors)
+    assert plain.rows == ()
 
 
 async def test_large_calls_are_tokenised_off_the_event_loop(bundle: Bundle, start: Start) -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from shared.bundles import Pooling
-from shared.inference.late_interaction import PART_ROWS, Floats, Storage, TextVectors, interact, text_rows
+from shared.inference.late_interaction import PART_ROWS, Storage, TextVectors, interact
+from shared.inference.text_rows import Floats, text_rows
 
 HIDDEN = 16
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.bundles import Bundle
-from shared.inference import BackendName, BiEncoder, Limits, Output, open_backend
+from shared.inference import BackendName, BiEncoder, LateInteraction, Limits, Output, open_backend
 from shared.inference.tokens import TextTokenizer
 from tests.unit.shared.inference.conftest import Start
 
@@ -123,6 +123,40 @@ def test_token_vectors_pool_to_the_sentence_vector(minilm: Bundle, name: Backend
         assert tokens.shape == (len(row), 384)
         pooled = tokens.mean(axis=0)
         np.testing.assert_allclose(pooled / np.linalg.norm(pooled), sentence, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [BackendName.ONNX_INT8, BackendName.ONNX_FP32, BackendName.TORCH_CPU])
+def test_token_vectors_beside_the_sentence_vector_change_nothing(minilm: Bundle, name: BackendName) -> None:
+    tokenizer = TextTokenizer(minilm.tokenizer_path, 64)
+    backend = open_backend(name, minilm, threads=1)
+    alone = open_backend(name, minilm, output=Output.TOKENS, threads=1)
+
+    def run(backend: Any, asked: list[bool]) -> Any:
+        texts = zip(TEXTS[:6], asked, strict=True)
+        prepared = backend.prepare([tokenizer.encode(text, token_vectors=wanted) for text, wanted in texts])
+        return backend.finish(prepared, backend.run(prepared))
+
+    plain, tokens = run(backend, [False] * 6), run(alone, [False] * 6)
+    mixed = run(backend, [True, False] * 3)
+    for at in range(6):
+        asked = at % 2 == 0
+        np.testing.assert_allclose(mixed[at].sentence if asked else mixed[at], plain[at], atol=1e-6)
+        if asked:
+            np.testing.assert_allclose(mixed[at].tokens, tokens[at], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [BackendName.ONNX_INT8, BackendName.TORCH_CPU])
+async def test_late_interaction_scores_the_same_by_the_encoders_token_vectors(
+    minilm: Bundle, start: Start, name: BackendName
+) -> None:
+    encoder = BiEncoder(minilm, await start(open_backend(name, minilm, threads=1)))
+    scorer = LateInteraction(minilm, await start(open_backend(name, minilm, output=Output.TOKENS, threads=1)))
+    queries = TEXTS[8:16]
+    rows = (await encoder.encode_queries(queries, token_vectors=True)).rows
+    for query, given in zip(queries, rows, strict=True):
+        expected = (await scorer.score(query, TEXTS)).values
+        got = (await scorer.score(query, TEXTS, query_rows=given.astype(np.float32))).values
+        np.testing.assert_allclose(np.array(got, float), np.array(expected, float), atol=2e-4)
 
 
 def test_a_device_that_is_not_there_is_said_so(minilm: Bundle) -> None:

@@ -20,7 +20,8 @@ from shared.inference import (
     open_scorer,
 )
 from shared.inference.backends.dummy import DummyBackend
-from shared.inference.late_interaction import TextVectors, interact, text_rows
+from shared.inference.late_interaction import TextVectors, interact
+from shared.inference.text_rows import text_rows
 from shared.inference.tokens import TextTokenizer, Tokens
 
 TEXTS = ["red shoe", "blue hat", "a much longer text about nothing", "red shoe", "x"]
@@ -137,6 +138,60 @@ async def test_late_interaction_encodes_an_item_once_and_the_query_once_a_call(b
     again = await scorer.score("red shoes", TEXTS)
     assert len(backend.seen) == 1 + 4 + 1
     assert first.values == pytest.approx(again.values, abs=1e-6)
+    await scorer.close()
+
+
+@pytest.fixture
+async def late(bundle: Bundle) -> AsyncIterator[tuple[LateInteraction, DummyBackend]]:
+    backend = DummyBackend(output=Output.TOKENS)
+    scorer = LateInteraction(bundle, Batcher(backend, Limits(batch_rows=2)))
+    await scorer.start()
+    yield scorer, backend
+    await scorer.close()
+
+
+def query_rows(scorer: LateInteraction, query: str) -> Any:
+    """As the query encoder gives them."""
+    ids = TextTokenizer(scorer.bundle.tokenizer_path, 16).encode(query).ids
+    tokens = np.stack([DummyBackend()._vector([token]) for token in ids])
+    return text_rows(tokens, scorer.bundle.manifest.pooling).astype(np.float16).astype(np.float32)
+
+
+Late = tuple[LateInteraction, DummyBackend]
+
+
+async def test_a_query_that_comes_with_its_vectors_is_not_encoded(late: Late) -> None:
+    scorer, backend = late
+    expected = await scorer.score("red shoes", TEXTS[:2])
+    assert len(backend.seen) == 1 + 2
+    given = query_rows(scorer, "red shoes")
+    got = await scorer.score("red shoes", TEXTS[:3], query_rows=given)
+    assert len(backend.seen) == 1 + 2 + 1, "the one item that was not known"
+    assert got.values[:2] == pytest.approx(expected.values, abs=2e-4)
+    again = await scorer.score("red shoes", TEXTS[:3], query_rows=given)
+    assert len(backend.seen) == 1 + 2 + 1, "no forward pass at all"
+    assert again.values == pytest.approx(got.values, abs=1e-6)
+
+
+async def test_with_the_query_given_a_short_deadline_leaves_out_only_what_is_not_known(late: Late) -> None:
+    scorer, backend = late
+    await scorer.score("red shoes", TEXTS[:2])
+    backend.gate.clear()
+    deadline = time.monotonic() + 0.05
+    scores = await scorer.score("red shoes", TEXTS, query_rows=query_rows(scorer, "red shoes"), deadline=deadline)
+    # The fourth text is the first again.
+    assert [value is None for value in scores.values] == [False, False, True, False, True]
+    assert not scores.failures
+    backend.gate.set()
+    with pytest.raises(DeadlineError):
+        await scorer.score("red", TEXTS, query_rows=query_rows(scorer, "red"), deadline=time.monotonic() - 1)
+
+
+async def test_a_cross_encoder_reads_the_query_itself(cross_bundle: Bundle) -> None:
+    scorer = CrossEncoder(cross_bundle, Batcher(DummyBackend(output=Output.LOGITS)))
+    await scorer.start()
+    plain = await scorer.score("red", TEXTS)
+    assert (await scorer.score("red", TEXTS, query_rows=np.ones((3, 8), np.float32))).values == plain.values
     await scorer.close()
 
 

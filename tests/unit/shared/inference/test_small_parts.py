@@ -5,7 +5,7 @@ import pytest
 
 from shared.bundles import Bundle
 from shared.errors import InternalError
-from shared.inference.backend import Output
+from shared.inference.backend import Output, SentenceAndTokens
 from shared.inference.backends.rows import split_rows
 from shared.inference.pace import LEAST_RETRY_S, MOST_RETRY_S, Pace
 from shared.inference.tokens import TextTokenizer, Tokens, pad
@@ -61,6 +61,19 @@ def test_a_row_that_is_not_finite_fails_alone(bad: float) -> None:
     raw[1, 2] = bad
     rows = split_rows(Output.SENTENCE, pad([Tokens([1])] * 3), raw)
     assert [isinstance(row, InternalError) for row in rows] == [False, True, False]
+
+
+def test_rows_that_ask_get_their_token_vectors_and_their_neighbours_do_not() -> None:
+    batch = pad([Tokens([5, 6, 7]), Tokens([8, 9], token_vectors=True), Tokens([4], token_vectors=True)])
+    sentences, tokens = np.ones((3, 4), np.float32), np.ones((3, 3, 4), np.float32)
+    tokens[0, 0, 0] = tokens[2, 0, 0] = np.nan
+    plain, both, bad = split_rows(Output.SENTENCE, batch, sentences, tokens)
+    assert isinstance(plain, np.ndarray)
+    assert isinstance(both, SentenceAndTokens)
+    assert (both.sentence.shape, both.tokens.shape) == ((4,), (2, 4))
+    assert isinstance(bad, InternalError)
+    sentences[1] = np.inf
+    assert isinstance(split_rows(Output.SENTENCE, batch, sentences, tokens)[1], InternalError)
 
 
 def test_normalised_texts_are_what_the_tokenizer_sees(bundle: Bundle) -> None:

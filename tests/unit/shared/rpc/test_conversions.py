@@ -86,9 +86,10 @@ def test_vectors_survive_the_wire(rows: np.ndarray) -> None:
     np.testing.assert_array_equal(came, rows)
 
 
-def test_half_precision_is_read() -> None:
+def test_half_precision_survives_too() -> None:
     rows = np.array([[0.5, -2.0]], np.float16)
-    pb = embeddings_pb2.Embeddings(data=rows.tobytes(), dimensions=2, dtype=embeddings_pb2.DTYPE_FLOAT16)
+    pb = pack(rows, "v1")
+    assert (len(pb.data), pb.dimensions, pb.dtype) == (4, 2, embeddings_pb2.DTYPE_FLOAT16)
     np.testing.assert_array_equal(unpack(pb), rows.astype(np.float32))
 
 
