@@ -17,6 +17,8 @@ from shared.serving.switch import Switch
 
 MAX_QUERIES = 256
 """As many as keep one answer well under a megabyte at 768 dimensions."""
+MAX_QUERIES_WITH_TOKENS = 32
+"""Below the 4 MiB that gRPC's clients read by default, at 64 tokens a query and 768 dimensions."""
 
 
 class QueryEncoderServicer(query_encoder_pb2_grpc.QueryEncoderServicer):
@@ -31,17 +33,23 @@ class QueryEncoderServicer(query_encoder_pb2_grpc.QueryEncoderServicer):
         self, request: query_encoder_pb2.EncodeQueriesRequest, context: Any
     ) -> query_encoder_pb2.EncodeQueriesResponse:
         """See the proto."""
-        wire.check_count(len(request.queries), "queries", MAX_QUERIES)
+        with_tokens = request.include_token_embeddings
+        wire.check_count(len(request.queries), "queries", MAX_QUERIES_WITH_TOKENS if with_tokens else MAX_QUERIES)
         found = [wire.query_violation(query, f"queries[{i}]") for i, query in enumerate(request.queries)]
         if violations := [violation for violation in found if violation]:
             raise InvalidArgumentError(violations)
         with self._models.use() as model:
             encoding = await model.encoder.encode_queries(
-                list(request.queries), priority=wire.priority(request.priority), deadline=deadline()
+                list(request.queries),
+                token_vectors=with_tokens,
+                priority=wire.priority(request.priority),
+                deadline=deadline(),
             )
+            version = model.bundle.version
             return query_encoder_pb2.EncodeQueriesResponse(
-                embeddings=embeddings.pack(encoding.vectors, model.bundle.version),
+                embeddings=embeddings.pack(encoding.vectors, version),
                 errors=[wire.row_error(row, error) for row, error in sorted(encoding.failures.items())],
+                token_embeddings=[embeddings.pack(rows, version) for rows in encoding.rows],
             )
 
     async def EncodeUsers(

@@ -48,6 +48,7 @@ async def test_a_batch_gives_what_each_query_gives_alone(encoder: Stub) -> None:
     [
         (Request(), "queries"),
         (Request(queries=["lamp"] * 257), "queries"),
+        (Request(queries=["lamp"] * 33, include_token_embeddings=True), "queries"),
         (Request(queries=["lamp", "  "]), "queries[1]"),
         (Request(queries=["x" * 2001]), "queries[0]"),
         (Request(queries=["lamp"], priority=7), "priority"),  # type: ignore[arg-type]
@@ -58,6 +59,21 @@ async def test_a_bad_request_names_its_field(encoder: Stub, request_: Request, f
         await encoder.EncodeQueries(request_)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert (refused.value.details() or "").startswith(f"{field}:")
+
+
+async def test_token_embeddings_come_where_they_were_asked_for(encoder: Stub, bundle: Bundle) -> None:
+    queries = ["red lamp", "ab", "red lamp"]
+    plain = await encoder.EncodeQueries(Request(queries=queries))
+    assert not plain.token_embeddings
+    for _ in range(2):
+        response = await encoder.EncodeQueries(Request(queries=queries, include_token_embeddings=True))
+        assert response.embeddings == plain.embeddings
+        assert [one.model_version for one in response.token_embeddings] == [bundle.version] * 3
+        rows = [unpack(one) for one in response.token_embeddings]
+        # A token a letter, the special ones, and the pooled vector.
+        assert [one.shape for one in rows] == [(10, 8), (5, 8), (10, 8)]
+        np.testing.assert_array_equal(rows[0], rows[2])
+        np.testing.assert_allclose(np.linalg.norm(np.vstack(rows), axis=1), 1, atol=1e-3)
 
 
 async def test_bulk_is_served_too(encoder: Stub) -> None:

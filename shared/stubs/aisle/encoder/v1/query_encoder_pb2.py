@@ -28,29 +28,29 @@ from aisle.common.v1 import priority_pb2 as aisle_dot_common_dot_v1_dot_priority
 from aisle.common.v1 import row_error_pb2 as aisle_dot_common_dot_v1_dot_row__error__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$aisle/encoder/v1/query_encoder.proto\x12\x10\x61isle.encoder.v1\x1a aisle/common/v1/embeddings.proto\x1a\x1b\x61isle/common/v1/model.proto\x1a\x1e\x61isle/common/v1/priority.proto\x1a\x1f\x61isle/common/v1/row_error.proto\"T\n\x14\x45ncodeQueriesRequest\x12\x0f\n\x07queries\x18\x01 \x03(\t\x12+\n\x08priority\x18\x02 \x01(\x0e\x32\x19.aisle.common.v1.Priority\"s\n\x15\x45ncodeQueriesResponse\x12/\n\nembeddings\x18\x01 \x01(\x0b\x32\x1b.aisle.common.v1.Embeddings\x12)\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x19.aisle.common.v1.RowError\"\xd1\x01\n\x12\x45ncodeUsersRequest\x12,\n\x05users\x18\x01 \x03(\x0b\x32\x1d.aisle.encoder.v1.UserHistory\x12\x34\n\x0fitem_embeddings\x18\x02 \x01(\x0b\x32\x1b.aisle.common.v1.Embeddings\x12*\n\x05model\x18\x03 \x01(\x0e\x32\x1b.aisle.encoder.v1.UserModel\x12+\n\x08priority\x18\x04 \x01(\x0e\x32\x19.aisle.common.v1.Priority\"<\n\x0bUserHistory\x12-\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32\x1c.aisle.encoder.v1.UserAction\"}\n\nUserAction\x12.\n\x04type\x18\x01 \x01(\x0e\x32 .aisle.encoder.v1.UserActionType\x12\r\n\x05\x61ge_s\x18\x02 \x01(\x01\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x15\n\x08item_row\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\x0b\n\t_item_row\"\x9d\x01\n\x13\x45ncodeUsersResponse\x12/\n\nembeddings\x18\x01 \x01(\x0b\x32\x1b.aisle.common.v1.Embeddings\x12)\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x19.aisle.common.v1.RowError\x12*\n\x05model\x18\x03 \x01(\x0e\x32\x1b.aisle.encoder.v1.UserModel*Z\n\tUserModel\x12\x1a\n\x16USER_MODEL_UNSPECIFIED\x10\x00\x12\x1c\n\x18USER_MODEL_WEIGHTED_MEAN\x10\x01\x12\x13\n\x0fUSER_MODEL_TEXT\x10\x02*\xc7\x01\n\x0eUserActionType\x12 \n\x1cUSER_ACTION_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n\x17USER_ACTION_TYPE_SEARCH\x10\x01\x12\x19\n\x15USER_ACTION_TYPE_VIEW\x10\x02\x12\x1a\n\x16USER_ACTION_TYPE_CLICK\x10\x03\x12 \n\x1cUSER_ACTION_TYPE_ADD_TO_CART\x10\x04\x12\x1d\n\x19USER_ACTION_TYPE_PURCHASE\x10\x05\x32\x9d\x02\n\x0cQueryEncoder\x12`\n\rEncodeQueries\x12&.aisle.encoder.v1.EncodeQueriesRequest\x1a\'.aisle.encoder.v1.EncodeQueriesResponse\x12Z\n\x0b\x45ncodeUsers\x12$.aisle.encoder.v1.EncodeUsersRequest\x1a%.aisle.encoder.v1.EncodeUsersResponse\x12O\n\x08GetModel\x12 .aisle.common.v1.GetModelRequest\x1a!.aisle.common.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$aisle/encoder/v1/query_encoder.proto\x12\x10\x61isle.encoder.v1\x1a aisle/common/v1/embeddings.proto\x1a\x1b\x61isle/common/v1/model.proto\x1a\x1e\x61isle/common/v1/priority.proto\x1a\x1f\x61isle/common/v1/row_error.proto\"v\n\x14\x45ncodeQueriesRequest\x12\x0f\n\x07queries\x18\x01 \x03(\t\x12+\n\x08priority\x18\x02 \x01(\x0e\x32\x19.aisle.common.v1.Priority\x12 \n\x18include_token_embeddings\x18\x03 \x01(\x08\"\xaa\x01\n\x15\x45ncodeQueriesResponse\x12/\n\nembeddings\x18\x01 \x01(\x0b\x32\x1b.aisle.common.v1.Embeddings\x12)\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x19.aisle.common.v1.RowError\x12\x35\n\x10token_embeddings\x18\x03 \x03(\x0b\x32\x1b.aisle.common.v1.Embeddings\"\xd1\x01\n\x12\x45ncodeUsersRequest\x12,\n\x05users\x18\x01 \x03(\x0b\x32\x1d.aisle.encoder.v1.UserHistory\x12\x34\n\x0fitem_embeddings\x18\x02 \x01(\x0b\x32\x1b.aisle.common.v1.Embeddings\x12*\n\x05model\x18\x03 \x01(\x0e\x32\x1b.aisle.encoder.v1.UserModel\x12+\n\x08priority\x18\x04 \x01(\x0e\x32\x19.aisle.common.v1.Priority\"<\n\x0bUserHistory\x12-\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32\x1c.aisle.encoder.v1.UserAction\"}\n\nUserAction\x12.\n\x04type\x18\x01 \x01(\x0e\x32 .aisle.encoder.v1.UserActionType\x12\r\n\x05\x61ge_s\x18\x02 \x01(\x01\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x15\n\x08item_row\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\x0b\n\t_item_row\"\x9d\x01\n\x13\x45ncodeUsersResponse\x12/\n\nembeddings\x18\x01 \x01(\x0b\x32\x1b.aisle.common.v1.Embeddings\x12)\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x19.aisle.common.v1.RowError\x12*\n\x05model\x18\x03 \x01(\x0e\x32\x1b.aisle.encoder.v1.UserModel*Z\n\tUserModel\x12\x1a\n\x16USER_MODEL_UNSPECIFIED\x10\x00\x12\x1c\n\x18USER_MODEL_WEIGHTED_MEAN\x10\x01\x12\x13\n\x0fUSER_MODEL_TEXT\x10\x02*\xc7\x01\n\x0eUserActionType\x12 \n\x1cUSER_ACTION_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n\x17USER_ACTION_TYPE_SEARCH\x10\x01\x12\x19\n\x15USER_ACTION_TYPE_VIEW\x10\x02\x12\x1a\n\x16USER_ACTION_TYPE_CLICK\x10\x03\x12 \n\x1cUSER_ACTION_TYPE_ADD_TO_CART\x10\x04\x12\x1d\n\x19USER_ACTION_TYPE_PURCHASE\x10\x05\x32\x9d\x02\n\x0cQueryEncoder\x12`\n\rEncodeQueries\x12&.aisle.encoder.v1.EncodeQueriesRequest\x1a\'.aisle.encoder.v1.EncodeQueriesResponse\x12Z\n\x0b\x45ncodeUsers\x12$.aisle.encoder.v1.EncodeUsersRequest\x1a%.aisle.encoder.v1.EncodeUsersResponse\x12O\n\x08GetModel\x12 .aisle.common.v1.GetModelRequest\x1a!.aisle.common.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aisle.encoder.v1.query_encoder_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_USERMODEL']._serialized_start=950
-  _globals['_USERMODEL']._serialized_end=1040
-  _globals['_USERACTIONTYPE']._serialized_start=1043
-  _globals['_USERACTIONTYPE']._serialized_end=1242
+  _globals['_USERMODEL']._serialized_start=1040
+  _globals['_USERMODEL']._serialized_end=1130
+  _globals['_USERACTIONTYPE']._serialized_start=1133
+  _globals['_USERACTIONTYPE']._serialized_end=1332
   _globals['_ENCODEQUERIESREQUEST']._serialized_start=186
-  _globals['_ENCODEQUERIESREQUEST']._serialized_end=270
-  _globals['_ENCODEQUERIESRESPONSE']._serialized_start=272
-  _globals['_ENCODEQUERIESRESPONSE']._serialized_end=387
-  _globals['_ENCODEUSERSREQUEST']._serialized_start=390
-  _globals['_ENCODEUSERSREQUEST']._serialized_end=599
-  _globals['_USERHISTORY']._serialized_start=601
-  _globals['_USERHISTORY']._serialized_end=661
-  _globals['_USERACTION']._serialized_start=663
-  _globals['_USERACTION']._serialized_end=788
-  _globals['_ENCODEUSERSRESPONSE']._serialized_start=791
-  _globals['_ENCODEUSERSRESPONSE']._serialized_end=948
-  _globals['_QUERYENCODER']._serialized_start=1245
-  _globals['_QUERYENCODER']._serialized_end=1530
+  _globals['_ENCODEQUERIESREQUEST']._serialized_end=304
+  _globals['_ENCODEQUERIESRESPONSE']._serialized_start=307
+  _globals['_ENCODEQUERIESRESPONSE']._serialized_end=477
+  _globals['_ENCODEUSERSREQUEST']._serialized_start=480
+  _globals['_ENCODEUSERSREQUEST']._serialized_end=689
+  _globals['_USERHISTORY']._serialized_start=691
+  _globals['_USERHISTORY']._serialized_end=751
+  _globals['_USERACTION']._serialized_start=753
+  _globals['_USERACTION']._serialized_end=878
+  _globals['_ENCODEUSERSRESPONSE']._serialized_start=881
+  _globals['_ENCODEUSERSRESPONSE']._serialized_end=1038
+  _globals['_QUERYENCODER']._serialized_start=1335
+  _globals['_QUERYENCODER']._serialized_end=1620
 # @@protoc_insertion_point(module_scope)

@@ -94,8 +94,11 @@ class EncodeQueriesRequest(_message.Message):
 
     QUERIES_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    INCLUDE_TOKEN_EMBEDDINGS_FIELD_NUMBER: _builtins.int
     priority: _priority_pb2.Priority.ValueType
     """Who waits."""
+    include_token_embeddings: _builtins.bool
+    """Also return `token_embeddings`, which the same forward pass gives: for at most 32 queries at once."""
     @_builtins.property
     def queries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 256, none empty, each at most 2,000 characters. Tokens past the model's limit are cut."""
@@ -105,10 +108,11 @@ class EncodeQueriesRequest(_message.Message):
         *,
         queries: _abc.Iterable[_builtins.str] | None = ...,
         priority: _priority_pb2.Priority.ValueType = ...,
+        include_token_embeddings: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["priority", b"priority", "queries", b"queries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_token_embeddings", b"include_token_embeddings", "priority", b"priority", "queries", b"queries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -122,6 +126,7 @@ class EncodeQueriesResponse(_message.Message):
 
     EMBEDDINGS_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
+    TOKEN_EMBEDDINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def embeddings(self) -> _embeddings_pb2.Embeddings:
         """One unit-length row a query."""
@@ -130,15 +135,23 @@ class EncodeQueriesResponse(_message.Message):
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[_row_error_pb2.RowError]:
         """Rows that failed."""
 
+    @_builtins.property
+    def token_embeddings(self) -> _containers.RepeatedCompositeFieldContainer[_embeddings_pb2.Embeddings]:
+        """One a query, where asked for: what late interaction reads of it, for `aisle.rerank.v1.RerankRequest`. A unit-length
+        row a token in the order of the text, special tokens included; the last row is their pooled vector, of unit length
+        too. Float16. No rows where the query failed. Empty where not asked for, or where the server has none.
+        """
+
     def __init__(
         self,
         *,
         embeddings: _embeddings_pb2.Embeddings | None = ...,
         errors: _abc.Iterable[_row_error_pb2.RowError] | None = ...,
+        token_embeddings: _abc.Iterable[_embeddings_pb2.Embeddings] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "errors", b"errors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "errors", b"errors", "token_embeddings", b"token_embeddings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,23 +23,24 @@ _sym_db = _symbol_database.Default()
 
 
 from aisle.catalog.v1 import item_pb2 as aisle_dot_catalog_dot_v1_dot_item__pb2
+from aisle.common.v1 import embeddings_pb2 as aisle_dot_common_dot_v1_dot_embeddings__pb2
 from aisle.common.v1 import model_pb2 as aisle_dot_common_dot_v1_dot_model__pb2
 from aisle.common.v1 import priority_pb2 as aisle_dot_common_dot_v1_dot_priority__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61isle/rerank/v1/reranker.proto\x12\x0f\x61isle.rerank.v1\x1a\x1b\x61isle/catalog/v1/item.proto\x1a\x1b\x61isle/common/v1/model.proto\x1a\x1e\x61isle/common/v1/priority.proto\"r\n\rRerankRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12%\n\x05items\x18\x02 \x03(\x0b\x32\x16.aisle.catalog.v1.Item\x12+\n\x08priority\x18\x03 \x01(\x0e\x32\x19.aisle.common.v1.Priority\"g\n\x0eRerankResponse\x12,\n\x06scores\x18\x01 \x03(\x0b\x32\x1c.aisle.rerank.v1.RerankScore\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x10\n\x08unscored\x18\x03 \x01(\r\"+\n\x0bRerankScore\x12\x12\n\x05score\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_score2\xa6\x01\n\x08Reranker\x12I\n\x06Rerank\x12\x1e.aisle.rerank.v1.RerankRequest\x1a\x1f.aisle.rerank.v1.RerankResponse\x12O\n\x08GetModel\x12 .aisle.common.v1.GetModelRequest\x1a!.aisle.common.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61isle/rerank/v1/reranker.proto\x12\x0f\x61isle.rerank.v1\x1a\x1b\x61isle/catalog/v1/item.proto\x1a aisle/common/v1/embeddings.proto\x1a\x1b\x61isle/common/v1/model.proto\x1a\x1e\x61isle/common/v1/priority.proto\"\xaf\x01\n\rRerankRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12%\n\x05items\x18\x02 \x03(\x0b\x32\x16.aisle.catalog.v1.Item\x12+\n\x08priority\x18\x03 \x01(\x0e\x32\x19.aisle.common.v1.Priority\x12;\n\x16query_token_embeddings\x18\x04 \x01(\x0b\x32\x1b.aisle.common.v1.Embeddings\"g\n\x0eRerankResponse\x12,\n\x06scores\x18\x01 \x03(\x0b\x32\x1c.aisle.rerank.v1.RerankScore\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x10\n\x08unscored\x18\x03 \x01(\r\"+\n\x0bRerankScore\x12\x12\n\x05score\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_score2\xa6\x01\n\x08Reranker\x12I\n\x06Rerank\x12\x1e.aisle.rerank.v1.RerankRequest\x1a\x1f.aisle.rerank.v1.RerankResponse\x12O\n\x08GetModel\x12 .aisle.common.v1.GetModelRequest\x1a!.aisle.common.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aisle.rerank.v1.reranker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RERANKREQUEST']._serialized_start=141
-  _globals['_RERANKREQUEST']._serialized_end=255
-  _globals['_RERANKRESPONSE']._serialized_start=257
-  _globals['_RERANKRESPONSE']._serialized_end=360
-  _globals['_RERANKSCORE']._serialized_start=362
-  _globals['_RERANKSCORE']._serialized_end=405
-  _globals['_RERANKER']._serialized_start=408
-  _globals['_RERANKER']._serialized_end=574
+  _globals['_RERANKREQUEST']._serialized_start=176
+  _globals['_RERANKREQUEST']._serialized_end=351
+  _globals['_RERANKRESPONSE']._serialized_start=353
+  _globals['_RERANKRESPONSE']._serialized_end=456
+  _globals['_RERANKSCORE']._serialized_start=458
+  _globals['_RERANKSCORE']._serialized_end=501
+  _globals['_RERANKER']._serialized_start=504
+  _globals['_RERANKER']._serialized_end=670
 # @@protoc_insertion_point(module_scope)

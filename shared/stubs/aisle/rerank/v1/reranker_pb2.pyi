@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from aisle.catalog.v1 import item_pb2 as _item_pb2
+from aisle.common.v1 import embeddings_pb2 as _embeddings_pb2
 from aisle.common.v1 import priority_pb2 as _priority_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -29,6 +30,7 @@ class RerankRequest(_message.Message):
     QUERY_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    QUERY_TOKEN_EMBEDDINGS_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """Not empty, at most 2,000 characters."""
     priority: _priority_pb2.Priority.ValueType
@@ -37,16 +39,23 @@ class RerankRequest(_message.Message):
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_item_pb2.Item]:
         """1 to 1,000, best first: when time runs short the first are scored first."""
 
+    @_builtins.property
+    def query_token_embeddings(self) -> _embeddings_pb2.Embeddings:
+        """The query as `aisle.encoder.v1.EncodeQueriesResponse.token_embeddings` has it. A late-interaction re-ranker of the
+        same model version takes these and does not encode the query; any other ignores them.
+        """
+
     def __init__(
         self,
         *,
         query: _builtins.str = ...,
         items: _abc.Iterable[_item_pb2.Item] | None = ...,
         priority: _priority_pb2.Priority.ValueType = ...,
+        query_token_embeddings: _embeddings_pb2.Embeddings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query_token_embeddings", b"query_token_embeddings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "priority", b"priority", "query", b"query"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "priority", b"priority", "query", b"query", "query_token_embeddings", b"query_token_embeddings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
