@@ -13,8 +13,10 @@ from services.gateway import wire
 from services.gateway.breaker import Guard
 from services.gateway.clients_base import Client
 from services.gateway.ports import (
+    LATE_INTERACTION,
     Candidate,
     EncodedItems,
+    EncodedText,
     EncodedUsers,
     EventType,
     FilterPayload,
@@ -26,6 +28,7 @@ from services.gateway.ports import (
     RowError,
     Stored,
     StoredItems,
+    TokensPayload,
     UserAction,
     UserModel,
     Vectors,
@@ -68,16 +71,20 @@ class QueryEncoderClient(Client):
         super().__init__(dependency, guard, {"queries[0]": "query"})
         self._stub = query_encoder_pb2_grpc.QueryEncoderStub(dependency.channel)
 
-    async def encode(self, text: str, *, timeout_s: float) -> Vectors:
+    async def encode(self, text: str, *, with_tokens: bool = False, timeout_s: float) -> EncodedText:
         """One row, for `text`."""
-        request = query_encoder_pb2.EncodeQueriesRequest(queries=[text], priority=priority_pb2.PRIORITY_INTERACTIVE)
+        request = query_encoder_pb2.EncodeQueriesRequest(
+            queries=[text], priority=priority_pb2.PRIORITY_INTERACTIVE, include_token_embeddings=with_tokens
+        )
         response: query_encoder_pb2.EncodeQueriesResponse = await self._call(
             self._stub.EncodeQueries, request, timeout_s
         )
         if response.errors:
             name = self._dependency.name
             raise UnavailableError(name, f"{name} could not encode this query ({response.errors[0].reason})")
-        return wire.vectors(response.embeddings, 1, self._dependency.name)
+        vector = wire.vectors(response.embeddings, 1, self._dependency.name)
+        # An encoder of before this field, or without such vectors, leaves it empty.
+        return EncodedText(vector, response.token_embeddings[0] if response.token_embeddings else None)
 
     async def encode_users(
         self,
@@ -245,11 +252,22 @@ class RerankerClient(Client):
         super().__init__(dependency, guard)
         self._stub = reranker_pb2_grpc.RerankerStub(dependency.channel)
         self._kinds: dict[str, str] = {}
+        self._last_version = ""
 
-    async def rerank(self, query: str, items: Sequence[ItemPayload], *, timeout_s: float) -> Reranked:
+    @property
+    def reads_tokens(self) -> bool:
+        """As of the model that answered last."""
+        return self._kinds.get(self._last_version) == LATE_INTERACTION
+
+    async def rerank(
+        self, query: str, items: Sequence[ItemPayload], tokens: TokensPayload | None = None, *, timeout_s: float
+    ) -> Reranked:
         """One score an item."""
         request = reranker_pb2.RerankRequest(
-            query=query, items=wire.items(items), priority=priority_pb2.PRIORITY_INTERACTIVE
+            query=query,
+            items=wire.items(items),
+            priority=priority_pb2.PRIORITY_INTERACTIVE,
+            query_token_embeddings=wire.tokens(tokens),
         )
         started = time.monotonic()
         response: reranker_pb2.RerankResponse = await self._call(self._stub.Rerank, request, timeout_s)
@@ -259,6 +277,7 @@ class RerankerClient(Client):
         # A score that is not a number orders nothing: NaN is neither above nor below any other.
         scores = [s.score if s.HasField("score") and isfinite(s.score) else None for s in response.scores]
         left = timeout_s - (time.monotonic() - started)
+        self._last_version = response.model_version
         return Reranked(scores, response.model_version, await self._kind(response.model_version, left))
 
     async def _kind(self, version: str, timeout_s: float) -> str:

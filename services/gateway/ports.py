@@ -14,6 +14,11 @@ ItemPayload = object
 """An item as it travels. Opaque here: only the adapters and the servicers know its type."""
 FilterPayload = object
 """A filter as it travels; opaque as an item is."""
+TokensPayload = object
+"""The vectors of a query's tokens as they travel from the encoder to the re-ranker; opaque too."""
+
+LATE_INTERACTION = "late-interaction"
+"""The kind of re-ranker that reads the vectors of a query's tokens."""
 
 LEXICAL_UNSUPPORTED = "LEXICAL_UNSUPPORTED"
 """What the index says when words were asked for and its store cannot rank by them."""
@@ -70,6 +75,14 @@ class Vectors:
         """The vectors at `rows`, in that order."""
         width = len(self.data) // self.rows
         return replace(self, data=b"".join(self.data[r * width : (r + 1) * width] for r in rows), rows=len(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedText:
+    """A query's vector, one row, and those of its tokens where they were asked for and the encoder has them."""
+
+    vector: Vectors
+    tokens: TokensPayload | None = None
 
 
 class RowError(NamedTuple):
@@ -213,8 +226,8 @@ class Impression:
 class QueryEncoderPort(Protocol):
     """Turns a query, or what users did, into vectors."""
 
-    async def encode(self, text: str, *, timeout_s: float) -> Vectors:
-        """One row. Raises `InvalidArgumentError` naming `query` for a text the model cannot read."""
+    async def encode(self, text: str, *, with_tokens: bool = False, timeout_s: float) -> EncodedText:
+        """Raises `InvalidArgumentError` naming `query` for a text the model cannot read."""
 
     async def encode_users(
         self,
@@ -283,8 +296,15 @@ class RetrievalPort(Protocol):
 class RerankerPort(Protocol):
     """Reads a query and items together."""
 
-    async def rerank(self, query: str, items: Sequence[ItemPayload], *, timeout_s: float) -> Reranked:
-        """One score an item, in the order given; when time runs short the first are scored first."""
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the vectors of a query's tokens spare it work; False until it has answered and said what it is."""
+
+    async def rerank(
+        self, query: str, items: Sequence[ItemPayload], tokens: TokensPayload | None = None, *, timeout_s: float
+    ) -> Reranked:
+        """One score an item, in the order given; when time runs short the first are scored first. `tokens` are the
+        query's; one that has no use for them reads the query."""
 
 
 class UserEventsPort(Protocol):

@@ -8,7 +8,7 @@ import structlog
 
 from services.gateway.answers import Reason, Run
 from services.gateway.budgets import RemainingS, StageBudget
-from services.gateway.ports import LEXICAL_UNSUPPORTED, Mode, QueryEncoderPort, Vectors
+from services.gateway.ports import LEXICAL_UNSUPPORTED, Mode, QueryEncoderPort, TokensPayload, Vectors
 from shared.errors import (
     DEFAULT_RETRY_AFTER_S,
     AisleError,
@@ -23,10 +23,14 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class EncodedQuery:
-    """A query as it is searched for: by vector and words, or by words alone, which `error` then explains."""
+    """A query as it is searched for: by vector and words, or by words alone, which `error` then explains.
+
+    `tokens` are for a re-ranker that reads them.
+    """
 
     vector: Vectors | None
     error: AisleError | None = None
+    tokens: TokensPayload | None = None
 
     @property
     def mode(self) -> Mode:
@@ -63,12 +67,19 @@ NO_QUERY = EncodedQuery(None)
 
 
 async def encode(
-    encoder: QueryEncoderPort, text: str, run: Run, budget: StageBudget, remaining_s: RemainingS
+    encoder: QueryEncoderPort,
+    text: str,
+    run: Run,
+    budget: StageBudget,
+    remaining_s: RemainingS,
+    *,
+    with_tokens: bool = False,
 ) -> EncodedQuery:
     """`text` as it is searched for. Raises `InvalidArgumentError` for what no model can read."""
     try:
         with run.stages.stage("encode"):
-            return EncodedQuery(await encoder.encode(text, timeout_s=budget.timeout_s(remaining_s())))
+            encoded = await encoder.encode(text, with_tokens=with_tokens, timeout_s=budget.timeout_s(remaining_s()))
+        return EncodedQuery(encoded.vector, tokens=encoded.tokens)
     except InvalidArgumentError:
         raise
     except AisleError as error:

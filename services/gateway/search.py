@@ -120,7 +120,7 @@ class Searcher:
         run = _Run(text=text, shopper=shopper, filter_=page.filter_, page=wanted, stages=Stages(self._clock))
         encoded, user = await asyncio.gather(self._encode(run), self._user(run))
         found = await self._retrieve(run, encoded, with_vectors=user is not None)
-        ranked, reranker = await self._rerank(run, found)
+        ranked, reranker = await self._rerank(run, encoded, found)
         if user is not None:
             ranked = self._personalise(run, found, ranked, user)
         cut = wanted.cut(ranked)
@@ -136,7 +136,15 @@ class Searcher:
         )
 
     async def _encode(self, run: _Run) -> EncodedQuery:
-        return await queries.encode(self._encoder, run.text, run, self._policy.encode, self._remaining_s)
+        # One forward pass for both: the encoder's spares the re-ranker its own.
+        return await queries.encode(
+            self._encoder,
+            run.text,
+            run,
+            self._policy.encode,
+            self._remaining_s,
+            with_tokens=self._reranker.reads_tokens,
+        )
 
     async def _user(self, run: _Run) -> Vectors | None:
         """The shopper's vector; `None` where they have none, or it is to have no say."""
@@ -173,7 +181,7 @@ class Searcher:
         query.note(run, found.degraded)
         return found
 
-    async def _rerank(self, run: _Run, found: Found) -> tuple[list[Ranked], str]:
+    async def _rerank(self, run: _Run, query: EncodedQuery, found: Found) -> tuple[list[Ranked], str]:
         """The final order, and the version of the model that made it: empty where none did."""
         first = found.candidates[: self._policy.rerank_count]
         if not first:
@@ -183,6 +191,7 @@ class Searcher:
                 reranked = await self._reranker.rerank(
                     run.text,
                     [candidate.item for candidate in first],
+                    query.tokens,
                     timeout_s=self._policy.rerank.timeout_s(self._remaining_s()),
                 )
         except AisleError as error:

@@ -6,6 +6,7 @@ from services.gateway.admission import AdmissionPolicy
 from services.gateway.budgets import StageBudget
 from services.gateway.catalog import CatalogPolicy
 from services.gateway.importing import ImportPolicy
+from services.gateway.ports import LATE_INTERACTION
 from services.gateway.recommend import RecommendPolicy
 from services.gateway.retry import Patience
 from services.gateway.search import SearchPolicy
@@ -199,7 +200,7 @@ class GatewaySettings(BehaviourSettings):
             candidate_count=self.candidate_count,
             rerank_count=self.rerank_count,
             rerank_weights={
-                "late-interaction": self.rerank_weight_late_interaction,
+                LATE_INTERACTION: self.rerank_weight_late_interaction,
                 "cross-encoder": self.rerank_weight_cross_encoder,
             },
             default_rerank_weight=self.rerank_weight_late_interaction,

@@ -6,7 +6,7 @@ from typing import cast
 from aisle.catalog.v1 import filter_pb2, item_pb2
 from aisle.common.v1 import embeddings_pb2, row_error_pb2
 
-from services.gateway.ports import FilterPayload, ItemPayload, RowError, Vectors
+from services.gateway.ports import FilterPayload, ItemPayload, RowError, TokensPayload, Vectors
 from shared.errors import InternalError
 
 _WIDTHS: dict[int, int] = {embeddings_pb2.DTYPE_FLOAT32: 4, embeddings_pb2.DTYPE_FLOAT16: 2}
@@ -32,6 +32,11 @@ def filter_among(payload: FilterPayload | None, ids: Sequence[str]) -> filter_pb
     if given is None:
         return among
     return filter_pb2.Filter(all_of=filter_pb2.FilterList(filters=[given, among]))
+
+
+def tokens(payload: TokensPayload | None) -> embeddings_pb2.Embeddings | None:
+    """The vectors of a query's tokens as the stubs know them."""
+    return cast("embeddings_pb2.Embeddings | None", payload)
 
 
 def embeddings(rows: Vectors) -> embeddings_pb2.Embeddings:

@@ -11,6 +11,7 @@ from services.gateway.catalog import ItemRow
 from services.gateway.ports import (
     Candidate,
     EncodedItems,
+    EncodedText,
     EncodedUsers,
     Found,
     Mode,
@@ -88,9 +89,9 @@ class FakeQueryEncoder:
         self.script = Scripted(self.outcome)
         self.user_script = Scripted(self.users)
 
-    async def encode(self, text: str, *, timeout_s: float) -> Vectors:
-        self.calls.append({"text": text, "timeout_s": timeout_s})
-        return await self.script.next()
+    async def encode(self, text: str, *, with_tokens: bool = False, timeout_s: float) -> EncodedText:
+        self.calls.append({"text": text, "with_tokens": with_tokens, "timeout_s": timeout_s})
+        return EncodedText(await self.script.next(), f"tokens of {text}" if with_tokens else None)
 
     async def encode_users(
         self,
@@ -206,10 +207,11 @@ class FakeReranker:
     outcome: Any = None
     score_of: Callable[[int], float | None] = float
     kind: str = "late-interaction"
+    reads_tokens: bool = False
     calls: list[dict[str, Any]] = field(default_factory=list)
 
-    async def rerank(self, query: str, items: Sequence[object], *, timeout_s: float) -> Reranked:
-        self.calls.append({"query": query, "items": list(items), "timeout_s": timeout_s})
+    async def rerank(self, query: str, items: Sequence[object], tokens: object = None, *, timeout_s: float) -> Reranked:
+        self.calls.append({"query": query, "items": list(items), "tokens": tokens, "timeout_s": timeout_s})
         if self.outcome is not None:
             return await Scripted(self.outcome).next()
         return Reranked([self.score_of(at) for at in range(len(items))], "r1", self.kind)

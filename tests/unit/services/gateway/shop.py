@@ -9,6 +9,7 @@ import numpy as np
 
 from services.gateway.ports import (
     Candidate,
+    EncodedText,
     EncodedUsers,
     EventType,
     Found,
@@ -144,9 +145,10 @@ class Shop:
 
     # --- encoder ---
 
-    async def encode(self, text: str, *, timeout_s: float) -> Vectors:
+    async def encode(self, text: str, *, with_tokens: bool = False, timeout_s: float) -> EncodedText:
         self._call("encoder", "encode")
-        return packed(self.things[text].vector if text in self.things else [1.0, 0.0, 0.0], self.version)
+        vector = self.things[text].vector if text in self.things else [1.0, 0.0, 0.0]
+        return EncodedText(packed(vector, self.version))
 
     async def encode_users(
         self,

@@ -1,4 +1,4 @@
-"""The clients of the index and of the query encoder, over gRPC, before a backend that a test scripts."""
+"""The clients of the index, the query encoder and the re-ranker, over gRPC, before a backend that a test scripts."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -6,14 +6,15 @@ from typing import Any
 import grpc
 import pytest
 from aisle.catalog.v1 import filter_pb2, item_pb2
-from aisle.common.v1 import priority_pb2, row_error_pb2
+from aisle.common.v1 import model_pb2, priority_pb2, row_error_pb2
 from aisle.encoder.v1 import query_encoder_pb2
+from aisle.rerank.v1 import reranker_pb2
 from aisle.retrieval.v1 import vector_retrieval_pb2
 
 from services.gateway.breaker import Breaker, Guard
-from services.gateway.clients import QueryEncoderClient, RetrievalClient
+from services.gateway.clients import QueryEncoderClient, RerankerClient, RetrievalClient
 from services.gateway.ports import EventType, Mode, RowError, UserAction, UserModel, Vectors
-from shared.errors import InternalError, InvalidArgumentError, VersionMismatchError
+from shared.errors import InternalError, InvalidArgumentError, UnavailableError, VersionMismatchError
 from shared.rpc.client import Dependency
 from shared.rpc.interceptor import CallInterceptor
 from tests.unit.services.gateway.conftest import SERVICES, Backend, embeddings, item
@@ -61,6 +62,63 @@ def answering(response: Any) -> Callable[[Any], Any]:
         return response
 
     return answer
+
+
+def queries(tokens: int) -> Any:
+    return query_encoder_pb2.EncodeQueriesResponse(embeddings=embeddings(1), token_embeddings=[embeddings(9)] * tokens)
+
+
+@pytest.mark.parametrize(("asked", "given"), [(False, 0), (True, 1), (True, 0)])
+async def test_a_query_brings_its_tokens_where_they_are_asked_for_and_there(
+    encoder: QueryEncoderClient, backend: Backend, asked: bool, given: int
+) -> None:
+    backend.on["EncodeQueries"] = answering(queries(given))
+    encoded = await encoder.encode("red lamp", with_tokens=asked, timeout_s=5)
+    assert backend.requests["EncodeQueries"] == [
+        query_encoder_pb2.EncodeQueriesRequest(
+            queries=["red lamp"], priority=priority_pb2.PRIORITY_INTERACTIVE, include_token_embeddings=asked
+        )
+    ]
+    assert encoded.vector == VECTOR
+    assert encoded.tokens == (embeddings(9) if given else None)
+
+
+def ranked(version: str) -> Any:
+    return reranker_pb2.RerankResponse(scores=[reranker_pb2.RerankScore(score=1)], model_version=version)
+
+
+def model(version: str, kind: str) -> Any:
+    return model_pb2.GetModelResponse(model=model_pb2.Model(version=version, kind=kind))
+
+
+async def test_a_reranker_reads_tokens_while_it_is_known_to_be_late_interaction(
+    dependency: Dependency, backend: Backend
+) -> None:
+    reranker = RerankerClient(dependency, guard())
+    assert not reranker.reads_tokens
+    for version, kind, reads in (
+        ("r1", "late-interaction", True),
+        ("r2", "cross-encoder", False),
+        ("r1", "asked once a version", True),
+    ):
+        backend.on["Rerank"] = answering(ranked(version))
+        backend.on["GetModel"] = answering(model(version, kind))
+        await reranker.rerank("red lamp", [item(0)], timeout_s=5)
+        assert reranker.reads_tokens is reads
+    backend.on["Rerank"] = answering(ranked("r3"))
+    backend.on["GetModel"] = answering(UnavailableError("x"))
+    await reranker.rerank("red lamp", [item(0)], timeout_s=5)
+    assert not reranker.reads_tokens, "what it is could not be told"
+
+
+async def test_the_querys_tokens_are_passed_on_as_they_came(dependency: Dependency, backend: Backend) -> None:
+    reranker = RerankerClient(dependency, guard())
+    backend.on["Rerank"] = answering(ranked("r1"))
+    await reranker.rerank("red lamp", [item(0)], embeddings(9), timeout_s=5)
+    await reranker.rerank("red lamp", [item(0)], timeout_s=5)
+    sent, unsent = backend.requests["Rerank"]
+    assert (sent.query, sent.query_token_embeddings) == ("red lamp", embeddings(9))
+    assert not unsent.HasField("query_token_embeddings")
 
 
 def users(rows: int, model: int = query_encoder_pb2.USER_MODEL_TEXT, **fields: Any) -> Any:

@@ -101,6 +101,22 @@ async def test_the_whole_road() -> None:
     assert [t.stage for t in answer.timings] == ["encode", "retrieve", "rerank", "total"]
 
 
+@pytest.mark.parametrize("reads", [True, False])
+async def test_a_reranker_that_reads_the_querys_tokens_gets_them_from_the_encoder(reads: bool) -> None:
+    mesh = Mesh(reranker=FakeReranker(reads_tokens=reads))
+    answer = await mesh.search()
+    assert mesh.encoder.calls[0]["with_tokens"] is reads
+    assert mesh.reranker.calls[0]["tokens"] == ("tokens of bunk bed" if reads else None)
+    assert not answer.degraded
+
+
+async def test_without_the_encoder_a_reranker_reads_the_query_itself() -> None:
+    mesh = Mesh(encoder=DOWN, reranker=FakeReranker(reads_tokens=True))
+    answer = await mesh.search()
+    assert (mesh.reranker.calls[0]["query"], mesh.reranker.calls[0]["tokens"]) == ("bunk bed", None)
+    assert reasons(answer) == [Reason.QUERY_ENCODER_UNAVAILABLE]
+
+
 async def test_candidate_count_is_passed_on() -> None:
     mesh = Mesh()
     await mesh.search(candidate_count=7)
