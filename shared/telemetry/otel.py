@@ -227,7 +227,8 @@ class Batches:
 
 
 def _followed() -> bool:
-    return _unfollowed.get() is None and trace.get_current_span().is_recording()
+    # By its context, and not by whether the span still records: a call is counted once its span has ended.
+    return _unfollowed.get() is None and trace.get_current_span().get_span_context().trace_flags.sampled
 
 
 _W3C = TraceContextTextMapPropagator()
