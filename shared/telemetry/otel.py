@@ -62,20 +62,23 @@ class Unfollowed:
     """A request whose trace nobody samples, on either side of every call that it makes.
 
     Most requests are of this kind, and the SDK takes as long to find that out, each time it is asked, as for half a
-    span. So it is found out once, where the request arrives; what goes on with it are the headers that came, or were
-    made up there, so that all the services behind decide alike.
+    span. So it is found out once, where the request arrives; what goes on with it are its headers, so that all the
+    services behind decide alike.
     """
 
-    __slots__ = ("headers",)
+    __slots__ = ("_headers",)
 
-    def __init__(self, headers: tuple[tuple[str, str], ...]) -> None:
-        self.headers = headers
+    def __init__(self, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        self._headers = headers
 
-    @classmethod
-    def new(cls) -> "Unfollowed":
-        """Of a trace that would have begun here."""
-        ids = f"{trace.format_trace_id(_IDS.generate_trace_id())}-{trace.format_span_id(_IDS.generate_span_id())}"
-        return cls((("traceparent", f"00-{ids}-00"),))
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """What came, or of a trace that would have begun here: made up once somebody asks, for a service that calls no
+        other needs none."""
+        if not self._headers:
+            ids = f"{trace.format_trace_id(_IDS.generate_trace_id())}-{trace.format_span_id(_IDS.generate_span_id())}"
+            self._headers = (("traceparent", f"00-{ids}-00"),)
+        return self._headers
 
     @property
     def trace_id(self) -> str:
@@ -139,7 +142,7 @@ class OpenTelemetry:
             return unfollowed
         parent = trace.get_current_span()
         if not parent.is_recording() and not self._sampled():
-            return Unfollowed.new()
+            return Unfollowed()
         attributes = {"rpc.system.name": "grpc", "rpc.method": method, **_server(target)}
         span = self._tracer.start_span(method, trace.set_span_in_context(parent), SpanKind.CLIENT, attributes)
         return CallSpan(span, SpanKind.CLIENT)
@@ -168,7 +171,7 @@ class OpenTelemetry:
             return Unfollowed(carried)
         # What cannot be read begins a trace of its own (W3C Trace Context, 2.4).
         known = bool(parent) and trace.get_current_span(_W3C.extract(dict(carried))).get_span_context().is_valid
-        return None if known or self._sampled() else Unfollowed.new()
+        return None if known or self._sampled() else Unfollowed()
 
     def _sampled(self) -> bool:
         return random.random() < self._sample_ratio  # noqa: S311 - no secret
