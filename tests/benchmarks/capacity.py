@@ -43,11 +43,11 @@ class Inputs:
 
 
 INPUTS = Inputs(
-    cpu_ms={"gateway": 2.5, "query_encoder": 2.1, "vector_retrieval": 1.7, "reranker": 7.9, "Milvus": 2.5},
+    cpu_ms={"gateway": 3.1, "query_encoder": 2.9, "vector_retrieval": 2.3, "reranker": 1.9, "Milvus": 3.0},
     payload_bytes=955,
     events_per_s=11_255,
 )
-"""Of a two-core AMD EPYC with AVX512-VNNI, in three short rounds; `make bench PART=mesh` measures them again."""
+"""Of two cores of an Intel Xeon with AVX512-VNNI, in three short rounds; `make bench PART=mesh` measures them again."""
 
 
 def replicas(inputs: Inputs, service: str, searches_per_s: float) -> int:
