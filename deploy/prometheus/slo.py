@@ -29,9 +29,10 @@ class Objective:
         return 1 - self.target
 
     def ratio(self, window: str) -> str:
-        """PromQL: the share of bad ones in `window`; no value where there were none at all."""
+        """PromQL: the share of bad ones in `window`, 0 to 1; no value where there were none at all."""
         share = f"sum(rate({self.bad or self.good}[{window}])) / sum(rate({self.every}[{window}]))"
-        return share if self.bad else f"1 - {share}"
+        # Sums of the same rates, added in another order, can differ in the last digit: then 1 - share is below 0.
+        return share if self.bad else f"clamp_min(1 - {share}, 0)"
 
 
 OBJECTIVES = (
@@ -52,7 +53,7 @@ OBJECTIVES = (
     Objective(
         name="degraded",
         target=0.99,
-        bad='aisle_gateway_degraded_total{reason!="COLD_START"}',
+        bad="aisle_gateway_answers_degraded_total",
         every=_ANSWERS,
         promise="99 % of answers leave nothing out (what is not known of a new shopper aside)",
     ),

@@ -192,6 +192,8 @@ def _observe(method: str, answer: Answer) -> None:
         _stage_seconds(method, timing.stage).observe(timing.milliseconds / 1000, tracing.exemplar())
     for degradation in answer.degraded:
         metrics.DEGRADED.labels(method, degradation.reason.name).inc()
+    if any(degradation.reason is not Reason.COLD_START for degradation in answer.degraded):
+        metrics.ANSWERS_DEGRADED.labels(method).inc()
     _candidates(method).observe(answer.candidate_count)
     if not answer.candidate_count:
         metrics.ZERO_RESULTS.labels(method).inc()
@@ -201,6 +203,7 @@ def _initialise_metrics() -> None:
     """Makes every series exist before the first request, so that a rate over it is 0 and not absent."""
     for method, stages in _STAGES.items():
         metrics.ZERO_RESULTS.labels(method)
+        metrics.ANSWERS_DEGRADED.labels(method)
         metrics.CANDIDATES.labels(method)
         for stage in stages:
             metrics.STAGE_SECONDS.labels(method, stage)

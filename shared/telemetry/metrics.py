@@ -54,6 +54,12 @@ DEGRADED = REGISTRY.counter(
     "Answers that left something out, by reason; COLD_START where nothing was known of a shopper.",
     ("method", "reason"),
 )
+ANSWERS_DEGRADED = REGISTRY.counter(
+    "aisle_gateway_answers_degraded_total",
+    "answers",
+    "Answers that left something out, each counted once however many reasons it had; COLD_START alone does not count.",
+    ("method",),
+)
 STAGE_SECONDS = REGISTRY.histogram(
     "aisle_gateway_stage_seconds",
     "seconds",

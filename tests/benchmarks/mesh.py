@@ -18,12 +18,14 @@ from tests.benchmarks.figures import Figure, Goal
 from tests.benchmarks.gateway_load import PATIENCE_S
 from tests.benchmarks.meshes import CALLERS, ITEMS, Env, Meshes, Running
 from tests.benchmarks.services import service
-from tests.benchmarks.turns import in_turns, ratio
+from tests.benchmarks.turns import in_pairs, in_turns, pair_ratio, ratio
 from tests.support.collector import collecting
 
 BUSY, OVERLOAD = 0.6, 10
 """Of the peak load."""
 ENGINE_CALLERS = 64
+PAIRS = 4
+"""A round: what telemetry costs is less than what a machine drifts by between two measurements."""
 PARTS = ("gateway", "query_encoder", "vector_retrieval", "reranker", "Milvus")
 _SAMPLE = 50
 _PAGE = 10
@@ -141,9 +143,9 @@ async def telemetry_search(bench: Meshes) -> list[Measured]:
     with collecting() as collector:
         metered = await bench.mesh("metered", _traced(collector.endpoint))
         bare = await bench.mesh("unmetered", {kind.name: UNMETERED for kind in KINDS})
-        on, off = await in_turns(metered.peak, bare.peak, 2 * bench.rounds, f"{CALLERS} callers: telemetry on / off")
-        note = f"{statistics.median(on):.0f} and {statistics.median(off):.0f} searches/s; {_told(len(collector.spans))}"
-    return [Measured(ratio(on, off), {"on": on, "off": off}, note)]
+        title = f"{CALLERS} callers: telemetry on / off"
+        on, off = await in_pairs(metered.peak, bare.peak, PAIRS * bench.rounds, title)
+    return [_on_by_off(on, off, "searches/s", len(collector.spans))]
 
 
 async def telemetry_engine(bench: Meshes) -> list[Measured]:
@@ -163,25 +165,24 @@ async def telemetry_engine(bench: Meshes) -> list[Measured]:
             service("query_encoder", *uncached, log="query_encoder-metered", env=traced) as metered,
             service("query_encoder", *uncached, log="query_encoder-unmetered", env=UNMETERED) as bare,
         ):
-            on, off = await in_turns(
-                loaded(metered.address),
-                loaded(bare.address),
-                2 * bench.rounds,
-                f"{ENGINE_CALLERS} callers of the query encoder: telemetry on / off",
-            )
-        note = f"{statistics.median(on):.0f} and {statistics.median(off):.0f} requests/s; {_told(len(collector.spans))}"
-    return [Measured(ratio(on, off), {"on": on, "off": off}, note)]
+            title = f"{ENGINE_CALLERS} callers of the query encoder: telemetry on / off"
+            sides = loaded(metered.address), loaded(bare.address)
+            on, off = await in_pairs(*sides, PAIRS * bench.rounds, title)
+    return [_on_by_off(on, off, "requests/s", len(collector.spans))]
 
 
 def _traced(endpoint: str) -> Env:
     return {kind.name: {f"{kind.prefix}OTLP_ENDPOINT": endpoint} for kind in KINDS}
 
 
-def _told(spans: int) -> str:
-    return (
-        f"on: metrics, and {_SAMPLED:g} of the requests traced (the default) to an OTLP collector on the same cores, "
-        f"which got {spans:,} spans; off: no tracing, and metrics that count nothing"
+def _on_by_off(on: list[float], off: list[float], unit: str, spans: int) -> Measured:
+    found, error = pair_ratio(on, off)
+    note = (
+        f"{statistics.median(on):.0f} and {statistics.median(off):.0f} {unit}, {len(on)} pairs, standard error "
+        f"{error:.3f}; on: metrics, and {_SAMPLED:g} of the requests traced (the default) to an OTLP collector on the "
+        f"same cores, which got {spans:,} spans; off: no tracing, and metrics that count nothing"
     )
+    return Measured(found, {"on": on, "off": off}, note)
 
 
 async def envoy(bench: Meshes) -> list[Measured]:

@@ -108,7 +108,8 @@ def test_shares_are_shares(prometheus: Prometheus) -> None:
     for board in BOARDS:
         for panel in board.panels:
             if panel.unit == "percentunit" and "Budget" not in panel.title:
-                assert all(0 <= value <= 1 for value in values(prometheus, panel)), panel.title
+                shares = values(prometheus, panel)
+                assert all(0 <= share <= 1 for share in shares), (panel.title, shares)
 
 
 def test_every_rule_is_evaluated_without_an_error(prometheus: Prometheus) -> None:

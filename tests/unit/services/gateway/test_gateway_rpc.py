@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2
 from grpc_status import rpc_status
 
 from shared.errors import InternalError, InvalidArgumentError, OverloadedError, UnavailableError, VersionMismatchError
+from shared.telemetry import metrics
 from tests.unit.services.gateway.conftest import Mesh
 
 GATEWAY = "aisle.gateway.v1.Gateway"
@@ -224,8 +225,10 @@ async def test_a_hung_index_is_unavailable_inside_the_deadline_and_hung_models_a
         await asyncio.Event().wait()
 
     mesh.backend.on["EncodeQueries"] = mesh.backend.on["Rerank"] = hang
+    counted = metrics.ANSWERS_DEGRADED.labels("Search")._value.get()
     response = await mesh.gateway.Search(gateway_pb2.SearchRequest(query="bed"), timeout=20)
     assert len(response.info.degraded) == 2
+    assert metrics.ANSWERS_DEGRADED.labels("Search")._value.get() == counted + 1
     assert all("did not answer" in d.message for d in response.info.degraded)
     mesh.backend.on["Search"] = hang
     error = await refusal(mesh.gateway.Search(gateway_pb2.SearchRequest(query="bed"), timeout=20))

@@ -10,6 +10,7 @@ from aisle.gateway.v1 import gateway_pb2
 
 from shared.attribution import DEVELOPMENT_KEY, AttributionTokens
 from shared.errors import UnavailableError
+from shared.telemetry import metrics
 from tests.unit.services.gateway.conftest import Mesh
 from tests.unit.services.gateway.test_gateway_rpc import raising, refusal
 
@@ -77,9 +78,11 @@ async def test_what_is_shown_is_told_to_the_log_with_what_led_to_it(mesh: Mesh) 
 
 
 async def test_a_cold_start_says_so(mesh: Mesh) -> None:
+    counted = metrics.ANSWERS_DEGRADED.labels("Recommend")._value.get()
     response = await mesh.gateway.Recommend(gateway_pb2.RecommendRequest(user_id="stranger"))
     assert [d.reason for d in response.info.degraded] == [gateway_pb2.DEGRADED_REASON_COLD_START]
     assert response.results
+    assert metrics.ANSWERS_DEGRADED.labels("Recommend")._value.get() == counted
 
 
 async def test_no_user_id_in_what_is_left_out(mesh: Mesh) -> None:
