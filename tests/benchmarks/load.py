@@ -23,16 +23,21 @@ class LoadError(Exception):
 
 async def run(target: str, callers: int, seconds: float, offset: int) -> dict[str, Any]:
     """`callers` ask one after another for `seconds`."""
-    questions = itertools.cycle(texts.queries(20_000)[offset:])
-
-    def asking(ask: Ask) -> Call:
-        return lambda: ask(next(questions))
-
     async with wire.callers(target, callers) as asks:
-        return summary(*await by_tasks([asking(ask) for ask in asks], seconds))
+        return summary(*await by_tasks(asking(asks, offset), seconds))
 
 
 Call = Callable[[], Awaitable[Any]]
+
+
+def asking(asks: Sequence[Ask], offset: int) -> list[Call]:
+    """A call each, which asks for the next query of all, from the one at `offset` on."""
+    questions = itertools.cycle(texts.queries(20_000)[offset:])
+
+    def one(ask: Ask) -> Call:
+        return lambda: ask(next(questions))
+
+    return [one(ask) for ask in asks]
 
 
 async def by_tasks(calls: Sequence[Call], seconds: float) -> tuple[list[float], float]:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import statistics
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,25 +11,23 @@ from aisle.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
 from deploy.local.spec import KINDS
 from shared.settings import ServiceSettings
-from tests.benchmarks import load, texts, unmetered
+from tests.benchmarks import switching, texts
 from tests.benchmarks.bench import Measured, Options, Row, figures_of
 from tests.benchmarks.figures import Figure, Goal
 from tests.benchmarks.gateway_load import PATIENCE_S
 from tests.benchmarks.meshes import CALLERS, ITEMS, Env, Meshes, Running
 from tests.benchmarks.services import service
-from tests.benchmarks.turns import in_pairs, in_turns, pair_ratio, ratio
+from tests.benchmarks.switching import SWITCHED
+from tests.benchmarks.turns import in_turns, ratio
 from tests.support.collector import collecting
 
 BUSY, OVERLOAD = 0.6, 10
 """Of the peak load."""
 ENGINE_CALLERS = 64
-PAIRS = 4
-"""A round: what telemetry costs is less than what a machine drifts by between two measurements."""
 PARTS = ("gateway", "query_encoder", "vector_retrieval", "reranker", "Milvus")
 _SAMPLE = 50
 _PAGE = 10
 
-UNMETERED = {"PYTHONPATH": os.pathsep.join([str(Path(unmetered.__path__[0])), os.environ.get("PYTHONPATH", "")])}
 _SAMPLED = ServiceSettings.model_fields["trace_sample_ratio"].default
 _SHARED = "two cores for everything, the load included"
 
@@ -141,46 +138,43 @@ async def overload(bench: Meshes) -> list[Measured]:
 async def telemetry_search(bench: Meshes) -> list[Measured]:
     """What metrics and traces cost a search."""
     with collecting() as collector:
-        metered = await bench.mesh("metered", _traced(collector.endpoint))
-        bare = await bench.mesh("unmetered", {kind.name: UNMETERED for kind in KINDS})
-        title = f"{CALLERS} callers: telemetry on / off"
-        on, off = await in_pairs(metered.peak, bare.peak, PAIRS * bench.rounds, title)
-    return [_on_by_off(on, off, "searches/s", len(collector.spans))]
+        mesh = (await bench.mesh("switched", _switched(collector.endpoint))).mesh
+        rates = await switching.on_and_off(
+            f"gateway://{mesh.address('gateway')}",
+            [pid for kind in KINDS if (pid := mesh.pid(kind.name)) is not None],
+            callers=CALLERS,
+            loads=2 * bench.rounds,
+            title=f"{CALLERS} callers: telemetry on / off",
+        )
+    return [_on_by_off(rates, "searches/s", len(collector.spans))]
 
 
 async def telemetry_engine(bench: Meshes) -> list[Measured]:
     """The same of the query encoder alone."""
-
-    def loaded(address: str) -> Any:
-        async def requests_per_s() -> float:
-            found = await load.measured(f"grpc://{address}", callers=ENGINE_CALLERS, seconds=bench.seconds)
-            return float(found["requests_per_s"])
-
-        return requests_per_s
-
-    uncached = ("--cache-bytes", "0")
     with collecting() as collector:
-        traced = _traced(collector.endpoint)["query_encoder"]
-        async with (
-            service("query_encoder", *uncached, log="query_encoder-metered", env=traced) as metered,
-            service("query_encoder", *uncached, log="query_encoder-unmetered", env=UNMETERED) as bare,
-        ):
-            title = f"{ENGINE_CALLERS} callers of the query encoder: telemetry on / off"
-            sides = loaded(metered.address), loaded(bare.address)
-            on, off = await in_pairs(*sides, PAIRS * bench.rounds, title)
-    return [_on_by_off(on, off, "requests/s", len(collector.spans))]
+        env = _switched(collector.endpoint)["query_encoder"]
+        async with service("query_encoder", "--cache-bytes", "0", env=env) as running:
+            rates = await switching.on_and_off(
+                f"grpc://{running.address}",
+                [running.pid],
+                callers=ENGINE_CALLERS,
+                loads=2 * bench.rounds,
+                title=f"{ENGINE_CALLERS} callers of the query encoder: telemetry on / off",
+            )
+    return [_on_by_off(rates, "requests/s", len(collector.spans))]
 
 
-def _traced(endpoint: str) -> Env:
-    return {kind.name: {f"{kind.prefix}OTLP_ENDPOINT": endpoint} for kind in KINDS}
+def _switched(endpoint: str) -> Env:
+    return {kind.name: {**SWITCHED, f"{kind.prefix}OTLP_ENDPOINT": endpoint} for kind in KINDS}
 
 
-def _on_by_off(on: list[float], off: list[float], unit: str, spans: int) -> Measured:
-    found, error = pair_ratio(on, off)
+def _on_by_off(rates: switching.Rates, unit: str, spans: int) -> Measured:
+    on, off = rates
+    found, error = switching.ratio(rates)
     note = (
         f"{statistics.median(on):.0f} and {statistics.median(off):.0f} {unit}, {len(on)} pairs, standard error "
         f"{error:.3f}; on: metrics, and {_SAMPLED:g} of the requests traced (the default) to an OTLP collector on the "
-        f"same cores, which got {spans:,} spans; off: no tracing, and metrics that count nothing"
+        f"same cores, which got {spans:,} spans; off: neither, in the same processes, second by second"
     )
     return Measured(found, {"on": on, "off": off}, note)
 

@@ -20,7 +20,8 @@ Measure = Callable[[], Awaitable[float]]
 class Service:
     """One that serves."""
 
-    def __init__(self, address: str, metrics_url: str) -> None:
+    def __init__(self, pid: int, address: str, metrics_url: str) -> None:
+        self.pid = pid
         self.address = address
         self._metrics_url = metrics_url
         self._before = self._engine()
@@ -86,4 +87,4 @@ async def service(
 
     async with started(log or name, command, env) as process:
         await until_ready(log or name, process, serving, START_S)
-        yield Service(f"127.0.0.1:{port}", f"http://127.0.0.1:{metrics}/metrics")
+        yield Service(process.pid, f"127.0.0.1:{port}", f"http://127.0.0.1:{metrics}/metrics")

@@ -1,6 +1,6 @@
 """One query to a server and back, by the protocol it speaks: as lean a client for each as Python allows.
 
-No client decodes the vector it gets: what is compared is the servers.
+No client decodes the answer it gets: what is compared is the servers.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import grpc
 from aisle.encoder.v1 import query_encoder_pb2
+from aisle.gateway.v1 import gateway_pb2
 
 Ask = Callable[[str], Awaitable[None]]
 
@@ -25,15 +26,12 @@ class AnswerError(Exception):
 
 @asynccontextmanager
 async def callers(target: str, count: int) -> AsyncIterator[list[Ask]]:
-    """`count` callers of `grpc://…` (a query encoder), `infinity://…` or `triton://…` (HTTP)."""
+    """`count` callers of `grpc://…` (a query encoder), `gateway://…`, `infinity://…` or `triton://…` (HTTP)."""
     address = urlsplit(target)
     match address.scheme:
-        case "grpc":
-            channel = grpc.aio.insecure_channel(address.netloc)
-            try:
-                yield [_grpc(channel)] * count
-            finally:
-                await channel.close()
+        case "grpc" | "gateway" as kind:
+            async with grpc.aio.insecure_channel(address.netloc) as channel:
+                yield [_encoding(channel) if kind == "grpc" else _searching(channel)] * count
         case "infinity":
             async with _connections(address.netloc, count, "/embeddings", _infinity) as asks:
                 yield asks
@@ -41,10 +39,21 @@ async def callers(target: str, count: int) -> AsyncIterator[list[Ask]]:
             async with _connections(address.netloc, count, f"/v2/models/{TRITON_MODEL}/infer", _triton) as asks:
                 yield asks
         case other:
-            raise ValueError(f"{target}: a scheme of grpc, infinity or triton, not {other}")
+            raise ValueError(f"{target}: a scheme of grpc, gateway, infinity or triton, not {other}")
 
 
-def _grpc(channel: grpc.aio.Channel) -> Ask:
+def _searching(channel: grpc.aio.Channel) -> Ask:
+    method = channel.unary_unary(
+        "/aisle.gateway.v1.Gateway/Search", request_serializer=gateway_pb2.SearchRequest.SerializeToString
+    )
+
+    async def ask(query: str) -> None:
+        await method(gateway_pb2.SearchRequest(query=query), timeout=30)
+
+    return ask
+
+
+def _encoding(channel: grpc.aio.Channel) -> Ask:
     method = channel.unary_unary(
         "/aisle.encoder.v1.QueryEncoder/EncodeQueries",
         request_serializer=query_encoder_pb2.EncodeQueriesRequest.SerializeToString,
