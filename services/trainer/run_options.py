@@ -49,7 +49,8 @@ class JudgedRunOptions(RunOptions):
     """Use only this many queries of the training split (0: all): for curves over training size and for trials."""
 
 
-_NUMBERS = {
+_FIELDS = {
+    "base": "model folder, bundle, or `minilm`",
     "epochs": "passes over the rows",
     "max_steps": "optimiser steps; -1: as --epochs says",
     "learning_rate": "peak",
@@ -63,17 +64,17 @@ _NUMBERS = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser, defaults: RunOptions, numbers: Mapping[str, str]) -> None:
-    """The command line of a run. `numbers`: fields of the job's own, or of another meaning, with what they are."""
+def add_arguments(parser: argparse.ArgumentParser, defaults: RunOptions, own: Mapping[str, str]) -> None:
+    """The command line of a run. `own`: fields of the job's own, or of another meaning, with what they are."""
     parser.add_argument("--data", required=True, type=Path, help="a prepared set (see the job prepare)")
     parser.add_argument("--out", required=True, type=Path, help="folder for the model, logs and checkpoints")
-    parser.add_argument("--base", default=defaults.base, help="model folder, bundle, or `minilm` (%(default)s)")
-    for name, what in {**_NUMBERS, **numbers}.items():
+    for name, what in {**_FIELDS, **own}.items():
         if not hasattr(defaults, name):
             continue
         default = getattr(defaults, name)
         flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=type(default), default=default, help=f"{what} (default %(default)s)")
+        shown = what if default == "" else f"{what} (default %(default)s)"
+        parser.add_argument(flag, type=type(default), default=default, help=shown)
     parser.add_argument(
         "--mixed-precision", type=MixedPrecision, choices=list(MixedPrecision), default=defaults.mixed_precision,
         help="on a GPU (default %(default)s)",

@@ -11,7 +11,7 @@ from services.trainer.finetune.options import FinetuneOptions, GradedLoss, Negat
 
 HELP = "fine-tune a bi-encoder on a prepared set; the folder it writes is an --base of export"
 _DEFAULTS = FinetuneOptions(data=Path(), out=Path())
-_NUMBERS = {
+_FIELDS = {
     "epochs": "passes over the positives",
     "batch": "rows a step and device; each is the others' negative",
     "mini_batch": "rows in memory at a time (gradient caching); 0: all",
@@ -30,7 +30,7 @@ _SWITCHES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of this job."""
-    run_options.add_arguments(parser, _DEFAULTS, _NUMBERS)
+    run_options.add_arguments(parser, _DEFAULTS, _FIELDS)
     parser.add_argument(
         "--negatives", type=Negatives, choices=list(Negatives), default=_DEFAULTS.negatives,
         help="one more a row: items judged bad, mined with the base model, or found by the shop's search (%(default)s)",

@@ -8,7 +8,7 @@ from services.trainer.pretrain.options import Objective, PretrainOptions
 
 HELP = "learn from the catalogue alone; the folder it writes is a --base of finetune-encoder and export"
 _DEFAULTS = PretrainOptions(data=Path(), out=Path())
-_NUMBERS = {
+_FIELDS = {
     "epochs": "passes over the items",
     "batch": "items a step and device",
     "patience": "validations that are no better before stopping",
@@ -25,7 +25,7 @@ _NUMBERS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of this job."""
-    run_options.add_arguments(parser, _DEFAULTS, _NUMBERS)
+    run_options.add_arguments(parser, _DEFAULTS, _FIELDS)
     parser.add_argument(
         "--objective", type=Objective, choices=list(Objective), default=_DEFAULTS.objective,
         help="pseudo-queries: made-up queries find their item; simcse: a text finds itself under other dropout; "

@@ -8,7 +8,8 @@ from services.trainer.rerank.options import RankLoss, RerankOptions
 
 HELP = "fine-tune or distil a cross-encoder on a prepared set; export it with --kind cross-encoder"
 _DEFAULTS = RerankOptions(data=Path(), out=Path())
-_NUMBERS = {
+_FIELDS = {
+    "base": "model folder, bundle, or `minilm` (default: the teacher where there is one, else minilm)",
     "layers": "keep this many of the base, evenly spread; 0: all",
     "negatives": "unjudged items a query",
     "batch": "pairs a step, or queries (pairwise, listwise)",
@@ -18,7 +19,7 @@ _NUMBERS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of this job."""
-    run_options.add_arguments(parser, _DEFAULTS, _NUMBERS)
+    run_options.add_arguments(parser, _DEFAULTS, _FIELDS)
     parser.add_argument("--loss", type=RankLoss, choices=list(RankLoss), default=_DEFAULTS.loss, help="(%(default)s)")
     parser.add_argument("--teacher", default="", help="folder of a cross-encoder to learn from, with --loss distill")
     parser.add_argument("--retriever", default="", help="bi-encoder that finds the unjudged items (default: random)")

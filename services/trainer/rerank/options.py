@@ -24,6 +24,8 @@ class RerankOptions(JudgedRunOptions):
     """Everything a run depends on, besides the prepared set, the base and the teacher. `batch`: pairs (pointwise,
     distill) or queries (pairwise, listwise)."""
 
+    base: str = ""
+    """Empty: the teacher where there is one, of which a student keeps `layers`; else `minilm`."""
     batch: int = 32
     learning_rate: float = 5e-5
     evaluations: int = 3

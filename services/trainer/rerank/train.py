@@ -9,7 +9,7 @@ from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, L
 from transformers import EarlyStoppingCallback, set_seed
 
 from services.trainer import runs
-from services.trainer.base import open_base
+from services.trainer.base import MINILM, open_base
 from services.trainer.errors import JobError
 from services.trainer.evaluate.encode import open_encoder
 from services.trainer.finetune.data import Judgements, Texts, read_judgements
@@ -30,7 +30,7 @@ def finetune_reranker(options: RerankOptions) -> TrainingRecord:
 
     Raises `JobError` when data, base, teacher or options do not fit together.
     """
-    prepared, base = open_prepared(options.data), open_base(options.base)
+    prepared, base = open_prepared(options.data), open_base(options.base or options.teacher or MINILM)
     if (options.loss is RankLoss.DISTILL) != bool(options.teacher):
         raise JobError("--loss distill and --teacher belong together")
     runs.claim(options, prepared.content_hash)

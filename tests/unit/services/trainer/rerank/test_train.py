@@ -55,11 +55,13 @@ def test_every_loss_ends_in_a_cross_encoder_that_can_be_exported(options: Rerank
 
 def test_a_student_learns_what_its_teacher_says(options: RerankOptions, tmp_path: Path) -> None:
     teacher = tmp_path / "teacher"
-    finetune_reranker(replace(options, out=teacher))
+    trained = finetune_reranker(replace(options, out=teacher))
     taught = replace(options, loss=RankLoss.DISTILL, teacher=str(teacher), layers=1)
     assert finetune_reranker(taught).options["teacher"] == str(teacher)
     with pytest.raises(JobError, match="belong together"):
         finetune_reranker(replace(taught, teacher="", out=tmp_path / "other"))
+    begun = finetune_reranker(replace(taught, base="", layers=0, out=tmp_path / "like-its-teacher"))
+    assert begun.evaluation[f"base_{METRIC}"] == pytest.approx(trained.evaluation[METRIC])
 
 
 def test_negatives_can_come_from_a_retriever(options: RerankOptions) -> None:
