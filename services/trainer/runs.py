@@ -17,7 +17,6 @@ from services.trainer.run_options import MixedPrecision, RunOptions
 
 if TYPE_CHECKING:
     from transformers import Trainer
-    from transformers.integrations.integration_utils import TensorBoardCallback
 
 CHECKPOINTS = "checkpoints"
 _OPTIONS = "options.json"
@@ -103,15 +102,6 @@ def arguments(options: RunOptions, rows: int, metric: str) -> dict[str, Any]:
         "logging_steps": max(1, every // 10),
         "report_to": "none",
     }
-
-
-def tensorboard(out: Path) -> "TensorBoardCallback":
-    """Logs to `out`/tensorboard: beside the model, and not in the checkpoints, which are removed."""
-    from transformers.integrations.integration_utils import TensorBoardCallback
-
-    callback = TensorBoardCallback()  # type: ignore[no-untyped-call]
-    callback.logging_dir = str(out / "tensorboard")
-    return callback
 
 
 def best(history: list[dict[str, float]], metric: str) -> dict[str, float]:

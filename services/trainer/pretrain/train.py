@@ -10,7 +10,7 @@ from sentence_transformers.base.sampler import BatchSamplers
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 from transformers import EarlyStoppingCallback, set_seed
 
-from services.trainer import runs
+from services.trainer import run_logs, runs
 from services.trainer.base import open_base
 from services.trainer.errors import JobError
 from services.trainer.finetune import model as models
@@ -123,5 +123,8 @@ def _trainer(options: PretrainOptions, model: SentenceTransformer, task: Task, m
         train_dataset=task.dataset,
         loss=task.loss,
         evaluator=task.validation,
-        callbacks=[runs.tensorboard(options.out), EarlyStoppingCallback(early_stopping_patience=options.patience)],
+        callbacks=[
+            *run_logs.callbacks(options.out, runs.plain(options)),
+            EarlyStoppingCallback(early_stopping_patience=options.patience),
+        ],
     )

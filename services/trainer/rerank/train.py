@@ -8,7 +8,7 @@ from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncode
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, LambdaLoss, MSELoss, RankNetLoss
 from transformers import EarlyStoppingCallback, set_seed
 
-from services.trainer import runs
+from services.trainer import run_logs, runs
 from services.trainer.base import MINILM, open_base
 from services.trainer.errors import JobError
 from services.trainer.evaluate.encode import open_encoder
@@ -100,5 +100,8 @@ def _trainer(
         train_dataset=dataset,
         loss=losses[options.loss](model),
         evaluator=validation,
-        callbacks=[runs.tensorboard(options.out), EarlyStoppingCallback(early_stopping_patience=options.patience)],
+        callbacks=[
+            *run_logs.callbacks(options.out, runs.plain(options)),
+            EarlyStoppingCallback(early_stopping_patience=options.patience),
+        ],
     )
