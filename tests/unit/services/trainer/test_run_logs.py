@@ -2,6 +2,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import wandb
 
 from services.trainer import run_logs
 from services.trainer.errors import JobError
@@ -21,6 +22,8 @@ def test_runs_are_logged_to_a_project_of_weights_and_biases_without_the_shops_te
     options = FinetuneOptions(
         data=prepared.path, out=tmp_path / "first", base=str(tiny_base), batch=16, max_steps=2, evaluations=1
     )
+    # As a trial that a search gave up leaves its own.
+    wandb.init(project="given-up", dir=str(tmp_path))
     for out in (options.out, tmp_path / "second"):
         finetune(FinetuneOptions(**{**vars(options), "out": out}))
         (logged,) = (out / "wandb").glob("offline-run-*/run-*.wandb")
