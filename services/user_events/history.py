@@ -4,7 +4,7 @@ import uuid
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, insert, select, tuple_
+from sqlalchemy import delete, func, insert, select, tuple_
 
 from services.user_events.database import Database
 from services.user_events.events import Event, EventType
@@ -77,6 +77,14 @@ class Histories:
             if len(rows) < PAGE_EVENTS:
                 return
             after = (rows[-1]["occurred_at"], rows[-1]["seq"])
+
+    async def known_since(self, user_keys: Collection[bytes]) -> dict[bytes, int]:
+        """When the first event that is still kept of each user arrived (microseconds since 1970). Who has none is not
+        in it."""
+        first = func.min(events.c.arrived_at)
+        query = select(events.c.user_key, first).where(events.c.user_key.in_(user_keys)).group_by(events.c.user_key)
+        async with self._database.reading() as connection:
+            return dict(iter(await connection.execute(query)))
 
     async def forget(self, user_key: bytes, now: int) -> Receipt:
         """Deletes all that is kept about a user. Counts stay, which say what was done and not by whom.

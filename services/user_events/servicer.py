@@ -98,6 +98,12 @@ class UserEventsServicer(user_events_pb2_grpc.UserEventsServicer):
         async for page in self._store.stream(wire.selection_from_proto(request), request.cursor):
             yield pb.StreamEventsResponse(events=map(wire.logged_event_to_proto, page.events), cursor=page.cursor)
 
+    async def GetKnownSince(self, request: pb.GetKnownSinceRequest, context: Any) -> pb.GetKnownSinceResponse:
+        """Since when users are known."""
+        keys = wire.user_keys_from_proto(request.user_keys)
+        since = await self._store.known_since(keys)
+        return pb.GetKnownSinceResponse(users=[wire.known_user_to_proto(since.get(key)) for key in keys])
+
     async def ExportUser(self, request: pb.ExportUserRequest, context: Any) -> AsyncIterator[pb.ExportUserResponse]:
         """All about a user."""
         async for events in self._store.export(wire.user_id_from_proto(request.user_id)):

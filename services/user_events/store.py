@@ -138,6 +138,10 @@ class Store:
         """The log in pages."""
         return self._log.read(selection, cursor)
 
+    async def known_since(self, user_keys: Collection[bytes]) -> Mapping[bytes, int]:
+        """When the first event that is still kept of each user arrived."""
+        return await self._histories.known_since(user_keys)
+
     def export(self, user_id: str) -> AsyncIterator[list[Event]]:
         """All events of a user in pages."""
         return self._histories.export(self._identities.user(user_id))

@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 
 from services.user_events.events import MICROS_PER_S, Event, EventType, SentEvent
 from services.user_events.history import Receipt
+from services.user_events.identity import KEY_BYTES
 from services.user_events.popularity import ItemStats
 from services.user_events.stream import Selection
 from services.user_events.validation import MAX_IDENTITY_CHARS
@@ -19,6 +20,7 @@ from shared.rpc.items import money_from_proto, money_to_proto
 MAX_EVENTS = 1_000
 MAX_ITEMS = 1_000
 MAX_LIMIT = 1_000
+MAX_USER_KEYS = 1_000
 DEFAULT_LIMIT = 100
 MAX_RELATED_TO = 200
 MAX_WINDOW_HOURS = 400 * 24
@@ -64,6 +66,18 @@ def user_id_from_proto(user_id: str) -> str:
     if not 0 < len(user_id) <= MAX_IDENTITY_CHARS:
         raise InvalidArgumentError.of("user_id", f"must be 1 to {MAX_IDENTITY_CHARS} characters")
     return user_id
+
+
+def user_keys_from_proto(user_keys: Sequence[bytes]) -> list[bytes]:
+    """The users that a reader of the log asks about."""
+    if not 1 <= len(user_keys) <= MAX_USER_KEYS:
+        raise InvalidArgumentError.of("user_keys", f"must have 1 to {MAX_USER_KEYS:,} entries")
+    for at, key in enumerate(user_keys):
+        if len(key) != KEY_BYTES:
+            raise InvalidArgumentError.of(
+                f"user_keys[{at}]", f"must be {KEY_BYTES} bytes, as an event of the log has it"
+            )
+    return list(user_keys)
 
 
 def types_from_proto(types: Iterable[int], default: Collection[EventType]) -> Collection[EventType]:
@@ -192,6 +206,11 @@ def scored_to_proto(scored: Iterable[tuple[str, float]]) -> list[pb.ScoredItem]:
 def receipt_to_proto(receipt: Receipt) -> pb.ForgetReceipt:
     """The wire's form of a receipt."""
     return pb.ForgetReceipt(id=receipt.id, forgotten_at=time_to_proto(receipt.forgotten_at), events=receipt.events)
+
+
+def known_user_to_proto(since: int | None) -> pb.KnownUser:
+    """The wire's form of since when a user is known; `None`: not at all."""
+    return pb.KnownUser(since=time_to_proto(since) if since is not None else None)
 
 
 def time_to_proto(at: int) -> timestamp_pb2.Timestamp:

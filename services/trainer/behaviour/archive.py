@@ -6,16 +6,18 @@
 
 Each file holds the cursor behind its last event, so what is there and how far it goes cannot disagree: a run that was
 killed loses the events of the file that it had not finished, and fetches them again. No typed query, property or price
-is kept, since nothing is learnt from them; users are the keyed hashes that `user_events` keeps.
+is kept, since nothing is learnt from them; users are the keyed hashes that `user_events` keeps, and go from here as
+they go from there (see `forgetting`).
 """
 
 import fcntl
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -48,6 +50,7 @@ FILE_EVENTS = 100_000
 
 _CURSOR = b"aisle.cursor"
 _PATTERN = "events-*.parquet"
+_NEVER = 2**63 - 1
 
 Append = Callable[[pa.Table, str], None]
 
@@ -84,21 +87,55 @@ class Archive:
         together = hashlib.sha256("".join(entry.sha256 for entry in entries).encode())
         return FileEntry(sha256=together.hexdigest(), size=sum(entry.size for entry in entries))
 
+    def users(self) -> list[bytes]:
+        """The keys of all users with events here. Raises `JobError` for a damaged file."""
+        found: set[bytes] = set()
+        for file in self.files:
+            found.update(_series(_read(file, ["user_key"]), "user_key").drop_nulls().unique())
+        return sorted(found)
+
+    def forget(self, known_since: Mapping[bytes, int | None]) -> int:
+        """Drops each user's events that arrived before the user is known (microseconds since 1970; `None`: not at all);
+        those of other users stay. File by file, each whole or not at all. Returns how many events that were; raises
+        `JobError` when another process writes, or for a damaged file."""
+        known = pl.DataFrame(
+            {"user_key": list(known_since), "since": [_NEVER if at is None else at for at in known_since.values()]},
+            {"user_key": pl.Binary, "since": pl.Int64},
+        )
+        dropped = 0
+        with self._locked():
+            for file in self.files:
+                events = _read(file)
+                arrived = pl.DataFrame([_series(events, "user_key"), _series(events, "arrived_at").to_physical()])
+                keep = arrived.join(known, "user_key", "left", maintain_order="left").select(
+                    (pl.col("arrived_at") >= pl.col("since")).fill_null(True)
+                )
+                kept = events.filter(keep.to_series().to_numpy())
+                if kept.num_rows < events.num_rows:
+                    _write(file, kept)
+                    dropped += events.num_rows - kept.num_rows
+        return dropped
+
     @contextmanager
     def appending(self) -> Iterator[Append]:
         """Gives what takes tables of `SCHEMA` and the cursor behind them. What was taken is on disk at the end, however
         that comes, and file by file before it. Raises `JobError` when another process appends."""
+        with self._locked():
+            writer = _Writer(self.folder, self.files, self._file_events)
+            try:
+                yield writer.append
+            finally:
+                writer.flush()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise JobError(f"{self.folder} is being written by another run: wait for it") from None
-            writer = _Writer(self.folder, self.files, self._file_events)
-            try:
-                yield writer.append
-            finally:
-                writer.flush()
+            yield
 
 
 class _Writer:
@@ -110,7 +147,7 @@ class _Writer:
         if files and _opened(files[-1]).num_rows < file_events:
             # Written anew with what comes, so that many short runs do not leave as many small files.
             self._number -= 1
-            self._tables = [pq.read_table(files[-1]).replace_schema_metadata(None)]
+            self._tables = [_read(files[-1]).replace_schema_metadata(None)]
         self._kept = self._held
         self._cursor = ""
 
@@ -129,12 +166,24 @@ class _Writer:
         """Writes the file, whole or not at all."""
         if self._held == self._kept:
             return
-        target = self._folder / f"events-{self._number:06}.parquet"
-        draft = target.with_suffix(".draft")
         table = pa.concat_tables(self._tables).replace_schema_metadata({_CURSOR: self._cursor.encode()})
-        pq.write_table(table, draft, compression="zstd")
-        draft.replace(target)
+        _write(self._folder / f"events-{self._number:06}.parquet", table)
         self._kept = self._held
+
+
+def _write(file: Path, table: pa.Table) -> None:
+    draft = file.with_suffix(".draft")
+    pq.write_table(table, draft, compression="zstd")
+    draft.replace(file)
+
+
+def _read(file: Path, columns: list[str] | None = None) -> pa.Table:
+    _opened(file)
+    return pq.read_table(file, columns=columns)
+
+
+def _series(table: pa.Table, column: str) -> pl.Series:
+    return pl.Series(column, table[column])
 
 
 def _opened(file: Path) -> pq.FileMetaData:

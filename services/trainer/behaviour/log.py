@@ -3,23 +3,24 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pyarrow as pa
-from aisle.events.v1 import event_pb2, user_events_pb2_grpc
+from aisle.events.v1 import event_pb2
 from aisle.events.v1 import user_events_pb2 as pb
 from google.protobuf import timestamp_pb2
 from tqdm import tqdm
 
+from services.trainer.behaviour import service
 from services.trainer.behaviour.archive import SCHEMA, Archive
-from services.trainer.errors import JobError
-from services.trainer.settings import TrainerSettings
-from shared.errors import AisleError, DeadlineError, UnavailableError
-from shared.rpc.client import Dependency
+from shared.errors import DeadlineError, UnavailableError
 from shared.rpc.status import from_rpc_error
 
-_NAME = "aisle.events.v1.UserEvents"
+if TYPE_CHECKING:
+    # A class of the stubs' types alone.
+    from aisle.events.v1.user_events_pb2_grpc import UserEventsAsyncStub
+
 _PREFIX = "EVENT_TYPE_"
 _TYPES = [
     kind
@@ -43,27 +44,17 @@ def fetch(target: str, archive: Archive) -> int:
 
 
 async def _fetch(target: str, archive: Archive) -> int:
-    service = Dependency("user_events", _NAME, target, TrainerSettings().mtls())  # type: ignore[call-arg]
-    stub = user_events_pb2_grpc.UserEventsStub(service.channel)
     new = 0
-    try:
+    async with service.asked(target) as (_, stub):
         with archive.appending() as append, _Progress() as progress:
             async for page in _pages(stub, archive.cursor):
                 append(pa.Table.from_pylist([_row(logged) for logged in page.events], SCHEMA), page.cursor)
                 new += len(page.events)
                 progress.show(page, new)
-    except AisleError as error:
-        raise JobError(
-            f"--events {target}: {error}. {new:,} new events are in {archive.folder}: run it again to go on"
-        ) from error
-    finally:
-        await service.close()
     return new
 
 
-async def _pages(
-    stub: "user_events_pb2_grpc.UserEventsAsyncStub", cursor: str
-) -> AsyncIterator[pb.StreamEventsResponse]:
+async def _pages(stub: "UserEventsAsyncStub", cursor: str) -> AsyncIterator[pb.StreamEventsResponse]:
     failures, ended = 0, False
     while not ended:
         request = pb.StreamEventsRequest(types=_TYPES, cursor=cursor)
@@ -73,7 +64,7 @@ async def _pages(
                 yield page
             ended = True
         except grpc.aio.AioRpcError as failed:
-            error = from_rpc_error(failed, "user_events")
+            error = from_rpc_error(failed, service.NAME)
             failures += 1
             if failures == _TRIES or not isinstance(error, UnavailableError | DeadlineError):
                 raise error from failed

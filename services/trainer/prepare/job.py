@@ -86,11 +86,17 @@ def prepare(options: PrepareOptions) -> PreparedSet:
 
 def _fetch(target: str, folder: Path) -> None:
     from services.trainer.behaviour.archive import Archive
+    from services.trainer.behaviour.forgetting import forget
     from services.trainer.behaviour.log import fetch
 
     archive = Archive(folder)
-    new = fetch(target, archive)
+    new, gone = fetch(target, archive), forget(target, archive)
     log.info("log    %9s new events, %s in %s", f"{new:,}", f"{archive.events():,}", folder)
+    if gone:
+        log.info(
+            "       %9s dropped, which the log no longer keeps: their users were forgotten, or they are old",
+            f"{gone:,}",
+        )
 
 
 def _allow(error: TooLittleError, options: PrepareOptions) -> None:

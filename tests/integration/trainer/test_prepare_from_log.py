@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from aisle.events.v1 import event_pb2
+from aisle.events.v1 import event_pb2, user_events_pb2
 
 from deploy.local.spec import ROOT
 from services.trainer import __main__ as command
 from services.trainer.behaviour.archive import Archive
+from services.trainer.behaviour.forgetting import forget
 from services.trainer.behaviour.log import fetch
 from services.trainer.errors import JobError
 from services.trainer.prepared import open_prepared
@@ -23,6 +24,7 @@ from shared.catalogue import write_jsonl
 from shared.items import Item
 from tests.integration.user_events.client import CART, CLICK, IMPRESSION, PURCHASE, RETURN, SEARCH, VIEW, event
 from tests.integration.user_events.process import EventsProcess
+from tests.support import logged
 from tests.support.service_process import serving
 
 ITEMS = ["good", "fair", "poor", "sent-back", "gone"]
@@ -139,6 +141,30 @@ def test_a_killed_run_goes_on_where_its_last_file_ends(service: EventsProcess, t
     items = [name for file in archive.files for name in pq.read_table(file)["item_id"].to_pylist()]
     assert sorted(items) == sorted(f"i{number}" for number in range(8_000))
     assert fetch(target, archive) == 0
+
+
+def test_who_is_forgotten_is_forgotten_by_the_archive(service: EventsProcess, tmp_path: Path) -> None:
+    """More users than are asked about at once; one leaves, one leaves and comes back."""
+    write(service, *(sent(CLICK, number, number, item_id=f"i{number}") for number in range(1_200)))
+    target, archive = f"127.0.0.1:{service.port}", Archive(tmp_path / "log", file_events=500)
+    fetch(target, archive)
+    assert forget(target, archive) == 0
+    for leaves in (7, 1_100):
+        service.stub.ForgetUser(user_events_pb2.ForgetUserRequest(user_id=f"shopper {leaves}"), timeout=5)
+    write(service, sent(CLICK, 0, 7, item_id="again"))
+    assert fetch(target, archive) == 1
+    assert forget(target, archive) == 2
+    left = [name for file in archive.files for name in pq.read_table(file)["item_id"].to_pylist()]
+    assert sorted(left) == sorted({f"i{number}" for number in range(1_200)} - {"i7", "i1100"} | {"again"})
+    assert fetch(target, archive) == 0
+
+
+def test_an_archive_of_another_log_is_left_alone(service: EventsProcess, tmp_path: Path) -> None:
+    rows = [logged.event(user=f"elsewhere {number:06}") for number in range(20)]
+    archive = logged.archive(tmp_path / "log", *rows)
+    with pytest.raises(JobError, match=r"knows none of the 20 users in .*/log: is it another log"):
+        forget(f"127.0.0.1:{service.port}", archive)
+    assert archive.events() == 20
 
 
 def test_a_service_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,5 +87,8 @@ class Client:
         request = pb.ExportUserRequest(user_id=user_id)
         return [logged async for page in self._servicer.ExportUser(request, None) for logged in page.events]
 
+    async def known_since(self, *user_keys: bytes) -> list[pb.KnownUser]:
+        return list((await self._servicer.GetKnownSince(pb.GetKnownSinceRequest(user_keys=user_keys), None)).users)
+
     async def forget(self, user_id: str) -> pb.ForgetReceipt:
         return (await self._servicer.ForgetUser(pb.ForgetUserRequest(user_id=user_id), None)).receipt

@@ -338,6 +338,23 @@ async def test_a_user_who_comes_back_has_no_version_that_was_known_before(client
     assert len(versions) == 3
 
 
+async def test_a_reader_of_the_log_learns_who_is_still_known_and_since_when(client: Client) -> None:
+    stays, returns, leaves = (fresh("user") for _ in range(3))
+    start = await client.end()
+    for user in (stays, returns, leaves, returns):
+        await client.write(event(user_id=user))
+    before = await client.log(cursor=start)
+    keys = [logged.user_key for logged in before[:3]]
+    first = [pb.KnownUser(since=logged.arrived_at) for logged in before[:3]]
+    assert await client.known_since(*keys, keys[0]) == [*first, first[0]]
+    await client.forget(returns)
+    await client.forget(leaves)
+    await client.write(event(user_id=returns))
+    *_, again = await client.log(cursor=start)
+    assert await client.known_since(*keys) == [first[0], pb.KnownUser(since=again.arrived_at), pb.KnownUser()]
+    assert again.arrived_at.ToMicroseconds() > before[-1].arrived_at.ToMicroseconds()
+
+
 async def test_no_id_of_a_user_or_a_visit_is_kept(client: Client, database_bytes: DatabaseBytes) -> None:
     user, visit = fresh("user"), fresh("visit")
     sent = event(user_id=user, session_id=visit)
@@ -364,6 +381,9 @@ async def test_no_id_of_a_user_or_a_visit_is_kept(client: Client, database_bytes
         (lambda client: client.related({"a": 0.0}), "items[0].weight"),
         (lambda client: client.related({"a": float("nan")}), "items[0].weight"),
         (lambda client: client.export(""), "user_id"),
+        (lambda client: client.known_since(), "user_keys"),
+        (lambda client: client.known_since(*[b"k" * 16] * 1001), "user_keys"),
+        (lambda client: client.known_since(b"k" * 16, b"k"), "user_keys[1]"),
         (lambda client: client.forget(""), "user_id"),
     ],
 )

@@ -622,6 +622,80 @@ class LoggedEvent(_message.Message):
 Global___LoggedEvent: _TypeAlias = LoggedEvent  # noqa: Y015
 
 @_typing.final
+class GetKnownSinceRequest(_message.Message):
+    """Asks since when users are known."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """`LoggedEvent.user_key` of each, 1 to 1,000."""
+
+    def __init__(
+        self,
+        *,
+        user_keys: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_keys", b"user_keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKnownSinceRequest: _TypeAlias = GetKnownSinceRequest  # noqa: Y015
+
+@_typing.final
+class GetKnownSinceResponse(_message.Message):
+    """Says since when users are known."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___KnownUser]:
+        """One a key, in the order asked for."""
+
+    def __init__(
+        self,
+        *,
+        users: _abc.Iterable[Global___KnownUser] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKnownSinceResponse: _TypeAlias = GetKnownSinceResponse  # noqa: Y015
+
+@_typing.final
+class KnownUser(_message.Message):
+    """What a copy of the log may hold of a user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SINCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """When the first of the user's events that are still kept arrived: what a copy has from before is no longer kept, for
+        the user was forgotten or the time for which events are kept has passed. Absent where nothing is kept.
+        """
+
+    def __init__(
+        self,
+        *,
+        since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KnownUser: _TypeAlias = KnownUser  # noqa: Y015
+
+@_typing.final
 class ExportUserRequest(_message.Message):
     """Asks for all about a user."""
 

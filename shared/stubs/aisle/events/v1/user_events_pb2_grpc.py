@@ -65,6 +65,11 @@ class UserEventsStub:
                 request_serializer=aisle_dot_events_dot_v1_dot_user__events__pb2.StreamEventsRequest.SerializeToString,
                 response_deserializer=aisle_dot_events_dot_v1_dot_user__events__pb2.StreamEventsResponse.FromString,
                 _registered_method=True)
+        self.GetKnownSince = channel.unary_unary(
+                '/aisle.events.v1.UserEvents/GetKnownSince',
+                request_serializer=aisle_dot_events_dot_v1_dot_user__events__pb2.GetKnownSinceRequest.SerializeToString,
+                response_deserializer=aisle_dot_events_dot_v1_dot_user__events__pb2.GetKnownSinceResponse.FromString,
+                _registered_method=True)
         self.ExportUser = channel.unary_stream(
                 '/aisle.events.v1.UserEvents/ExportUser',
                 request_serializer=aisle_dot_events_dot_v1_dot_user__events__pb2.ExportUserRequest.SerializeToString,
@@ -124,6 +129,13 @@ class UserEventsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetKnownSince(self, request, context):
+        """Since when users are known: for who keeps a copy of the log, and must forget whom the log has forgotten.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExportUser(self, request, context):
         """All that is kept about a user.
         """
@@ -170,6 +182,11 @@ def add_UserEventsServicer_to_server(servicer, server):
                     servicer.StreamEvents,
                     request_deserializer=aisle_dot_events_dot_v1_dot_user__events__pb2.StreamEventsRequest.FromString,
                     response_serializer=aisle_dot_events_dot_v1_dot_user__events__pb2.StreamEventsResponse.SerializeToString,
+            ),
+            'GetKnownSince': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetKnownSince,
+                    request_deserializer=aisle_dot_events_dot_v1_dot_user__events__pb2.GetKnownSinceRequest.FromString,
+                    response_serializer=aisle_dot_events_dot_v1_dot_user__events__pb2.GetKnownSinceResponse.SerializeToString,
             ),
             'ExportUser': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportUser,
@@ -345,6 +362,33 @@ class UserEvents:
             '/aisle.events.v1.UserEvents/StreamEvents',
             aisle_dot_events_dot_v1_dot_user__events__pb2.StreamEventsRequest.SerializeToString,
             aisle_dot_events_dot_v1_dot_user__events__pb2.StreamEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetKnownSince(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aisle.events.v1.UserEvents/GetKnownSince',
+            aisle_dot_events_dot_v1_dot_user__events__pb2.GetKnownSinceRequest.SerializeToString,
+            aisle_dot_events_dot_v1_dot_user__events__pb2.GetKnownSinceResponse.FromString,
             options,
             channel_credentials,
             insecure,

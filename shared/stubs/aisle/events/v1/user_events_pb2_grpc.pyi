@@ -47,6 +47,8 @@ class UserEventsStub:
     """Items that go with others, by who did what with both: learned from the log by the `relations` job."""
     StreamEvents: _grpc.UnaryStreamMultiCallable[_user_events_pb2.StreamEventsRequest, _user_events_pb2.StreamEventsResponse]
     """The log, in the order of its arrival: for training. Ends where the log ends."""
+    GetKnownSince: _grpc.UnaryUnaryMultiCallable[_user_events_pb2.GetKnownSinceRequest, _user_events_pb2.GetKnownSinceResponse]
+    """Since when users are known: for who keeps a copy of the log, and must forget whom the log has forgotten."""
     ExportUser: _grpc.UnaryStreamMultiCallable[_user_events_pb2.ExportUserRequest, _user_events_pb2.ExportUserResponse]
     """All that is kept about a user."""
     ForgetUser: _grpc.UnaryUnaryMultiCallable[_user_events_pb2.ForgetUserRequest, _user_events_pb2.ForgetUserResponse]
@@ -71,6 +73,8 @@ class UserEventsAsyncStub(UserEventsStub):
     """Items that go with others, by who did what with both: learned from the log by the `relations` job."""
     StreamEvents: _aio.UnaryStreamMultiCallable[_user_events_pb2.StreamEventsRequest, _user_events_pb2.StreamEventsResponse]  # type: ignore[assignment]
     """The log, in the order of its arrival: for training. Ends where the log ends."""
+    GetKnownSince: _aio.UnaryUnaryMultiCallable[_user_events_pb2.GetKnownSinceRequest, _user_events_pb2.GetKnownSinceResponse]  # type: ignore[assignment]
+    """Since when users are known: for who keeps a copy of the log, and must forget whom the log has forgotten."""
     ExportUser: _aio.UnaryStreamMultiCallable[_user_events_pb2.ExportUserRequest, _user_events_pb2.ExportUserResponse]  # type: ignore[assignment]
     """All that is kept about a user."""
     ForgetUser: _aio.UnaryUnaryMultiCallable[_user_events_pb2.ForgetUserRequest, _user_events_pb2.ForgetUserResponse]  # type: ignore[assignment]
@@ -128,6 +132,14 @@ class UserEventsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_user_events_pb2.StreamEventsResponse], _abc.AsyncIterator[_user_events_pb2.StreamEventsResponse]]:
         """The log, in the order of its arrival: for training. Ends where the log ends."""
+
+    @_abc_1.abstractmethod
+    def GetKnownSince(
+        self,
+        request: _user_events_pb2.GetKnownSinceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_events_pb2.GetKnownSinceResponse, _abc.Awaitable[_user_events_pb2.GetKnownSinceResponse]]:
+        """Since when users are known: for who keeps a copy of the log, and must forget whom the log has forgotten."""
 
     @_abc_1.abstractmethod
     def ExportUser(

@@ -7,7 +7,8 @@ import pytest
 
 from services.trainer.behaviour.archive import SCHEMA, Archive
 from services.trainer.errors import JobError
-from tests.support.logged import event
+from tests.support.logged import START, event
+from tests.support.logged import archive as archive_of
 
 
 def rows(*items: str) -> pa.Table:
@@ -86,3 +87,41 @@ def test_the_same_events_have_the_same_hash(tmp_path: Path) -> None:
             append(rows(held), "1")
         entries.append(archive.entry())
     assert entries[0] == entries[1] != entries[2]
+
+
+def minute(number: int) -> int:
+    """Microseconds since 1970."""
+    return int(START.timestamp() * 1e6) + number * 60_000_000
+
+
+def test_what_arrived_before_a_user_is_known_goes_and_all_else_stays_in_its_place(tmp_path: Path) -> None:
+    acts = [("a", "gone"), ("b", "back"), ("c", None), ("d", "stays"), ("e", "back"), ("f", "gone"), ("g", "not asked")]
+    rows = [event(item_id=item, user=user, minute=at) for at, (item, user) in enumerate(acts)]
+    archive = archive_of(tmp_path, *rows[:4], file_events=4)
+    with archive.appending() as append:
+        append(pa.Table.from_pylist([dict(row) for row in rows[4:]], SCHEMA), "the end")
+    assert archive.users() == [b"back", b"gone", b"not asked", b"stays"]
+    known = {b"gone": None, b"back": minute(4), b"stays": minute(3), b"nobody": None}
+    assert archive.forget(known) == 3
+    assert items(archive) == [["c", "d"], ["e", "g"]]
+    assert archive.cursor == "the end"
+    assert pq.read_table(archive.files[0]).schema.remove_metadata() == SCHEMA
+    before = archive.entry()
+    assert archive.forget(known) == archive.forget({}) == 0
+    assert archive.entry() == before
+
+
+def test_an_archive_of_forgotten_users_alone_goes_on_behind_what_it_had(tmp_path: Path) -> None:
+    archive = archive_of(tmp_path, event(user="gone"), file_events=4)
+    assert archive.forget({b"gone": None}) == 1
+    assert (archive.cursor, archive.events()) == ("after 1", 0)
+    with archive.appending() as append:
+        append(rows("b"), "2")
+    assert items(archive) == [["b"]]
+
+
+def test_nothing_is_forgotten_while_another_run_writes(tmp_path: Path) -> None:
+    archive = archive_of(tmp_path, event(user="gone"))
+    with archive.appending(), pytest.raises(JobError, match="being written by another run"):
+        archive.forget({b"gone": None})
+    assert archive.events() == 1
