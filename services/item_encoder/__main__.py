@@ -7,7 +7,7 @@ from aisle.encoder.v1 import item_encoder_pb2, item_encoder_pb2_grpc
 
 from services.item_encoder.servicer import ItemEncoderServicer
 from services.item_encoder.settings import ItemEncoderSettings
-from shared.bundles import Bundle, BundleKind
+from shared.bundles import Bundle, BundleKind, Tower
 from shared.inference import BiEncoder
 from shared.rpc.server import ServedService, main
 from shared.serving.encoder import open_encoder
@@ -16,7 +16,7 @@ from shared.serving.follow import open_model
 
 async def build(settings: ItemEncoderSettings, stack: AsyncExitStack) -> Sequence[ServedService]:
     async def open_(bundle: Bundle) -> BiEncoder:
-        return await open_encoder(settings, bundle, name="item_encoder")
+        return await open_encoder(settings, bundle, name="item_encoder", tower=Tower.ITEM)
 
     models = await open_model(settings, stack, open_, BundleKind.BI_ENCODER)
     servicer = ItemEncoderServicer(models, settings.backend)

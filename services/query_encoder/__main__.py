@@ -8,7 +8,7 @@ from aisle.encoder.v1 import query_encoder_pb2, query_encoder_pb2_grpc
 from services.query_encoder.model import QueryModel
 from services.query_encoder.servicer import QueryEncoderServicer
 from services.query_encoder.settings import QueryEncoderSettings
-from shared.bundles import Bundle, BundleKind
+from shared.bundles import Bundle, BundleKind, Tower
 from shared.rpc.server import ServedService, main
 from shared.serving.encoder import open_encoder
 from shared.serving.follow import open_model
@@ -17,7 +17,7 @@ from shared.serving.follow import open_model
 async def build(settings: QueryEncoderSettings, stack: AsyncExitStack) -> Sequence[ServedService]:
     async def open_(bundle: Bundle) -> QueryModel:
         encoder = await open_encoder(
-            settings, bundle, name="query_encoder", cache_bytes=settings.cache_bytes, latency=True
+            settings, bundle, name="query_encoder", tower=Tower.QUERY, cache_bytes=settings.cache_bytes, latency=True
         )
         return QueryModel.of(encoder, settings.mean_policy())
 

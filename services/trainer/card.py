@@ -36,12 +36,13 @@ def _head(bundle: Bundle) -> str:
         "Kind": _KINDS[manifest.kind],
         "Version": f"`{manifest.version}`",
         "Grown from": f"{manifest.base_model} ({manifest.architecture})",
+        "Towers": "two: queries are read by weights of their own" if manifest.towers == 2 else "",
         "Reads": f"queries of {manifest.max_query_tokens} tokens, items of {manifest.max_item_tokens}"
         if manifest.kind is BundleKind.BI_ENCODER
         else f"query and item together, {manifest.max_item_tokens} tokens",
         "Size": f"{sum(entry.size for entry in manifest.files.values()) / 1e6:.1f} MB",
     }
-    return f"# {manifest.name}\n\n{_table(facts)}"
+    return f"# {manifest.name}\n\n{_table({name: fact for name, fact in facts.items() if fact})}"
 
 
 def _training(record: TrainingRecord | None) -> str:
@@ -64,13 +65,15 @@ def _numbers(bundle: Bundle) -> str:
     facts = {}
     if metrics.evaluation:
         facts["Evaluation"] = _measures(metrics.evaluation)
-    if metrics.parity is not None:
-        facts["fp32 against torch"] = f"{max(metrics.parity.single, metrics.parity.batched):.1e} at most"
-    if (int8 := metrics.int8) is not None:
-        facts["int8 against fp32"] = (
-            f"cosine {int8.cosine_mean:.4f} on average, {int8.cosine_min:.4f} at least; "
-            f"NDCG@10 {int8.ndcg_int8:.4f} of {int8.ndcg_fp32:.4f} on {metrics.validation_set}"
-        )
+    for whose, parity in (("", metrics.parity), (", queries", metrics.query_parity)):
+        if parity is not None:
+            facts[f"fp32 against torch{whose}"] = f"{max(parity.single, parity.batched):.1e} at most"
+    for whose, int8 in (("", metrics.int8), (", queries", metrics.query_int8)):
+        if int8 is not None:
+            facts[f"int8 against fp32{whose}"] = (
+                f"cosine {int8.cosine_mean:.4f} on average, {int8.cosine_min:.4f} at least; "
+                f"NDCG@10 {int8.ndcg_int8:.4f} of {int8.ndcg_fp32:.4f} on {metrics.validation_set}"
+            )
     return f"## Numbers\n\n{_table(facts)}" if facts else ""
 
 

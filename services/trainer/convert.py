@@ -1,20 +1,24 @@
 """From a base model to the files of a bundle. Apart from `export`, so that reusing a bundle imports no torch."""
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+import onnxruntime
 
 from services.trainer.base import BaseModel
 from services.trainer.graph import Architecture, Fp32Linear, Fp32Table, GraphSpec, Int8Table, build_graph
 from services.trainer.int8 import export_int8
 from services.trainer.options import ExportOptions
 from services.trainer.parity import check_parity
-from services.trainer.probe import BiEncoderProbe, CrossEncoderProbe, Probe
+from services.trainer.probe import BiEncoderProbe, CrossEncoderProbe, Probe, TowerProbe, run_all
 from services.trainer.record import command_line
 from services.trainer.reference import Reference
 from services.trainer.validation import ValidationSet, read_means
-from shared.bundles import BundleKind, Int8Report, Manifest, Metrics, Parity, Precision
+from shared.bundles import BundleKind, Int8Report, Manifest, Metrics, Parity, Precision, Tower
+from shared.bundles.bundle import QUERY_FOLDER
 from shared.inference.backends.onnx import open_session
 from shared.inference.tokens import TextTokenizer
 
@@ -26,18 +30,23 @@ def convert(staged: Path, base: BaseModel, validation: ValidationSet, options: E
 
     Raises `JobError` when the base is not supported, differs from torch, or misses the floors.
     """
+    if options.kind is BundleKind.CROSS_ENCODER:
+        base.check_one_tower("export --kind cross-encoder")
+    towers = {Tower.ITEM: base}
+    if base.query is not None:
+        towers[Tower.QUERY] = base.query
     base.copy_to(staged)
-    architecture = Architecture.of(base.config, base.weights)
-    labels = architecture.labels(base.weights) if options.kind is BundleKind.CROSS_ENCODER else 0
-    spec = GraphSpec(architecture, options.kind, base.pooling, base.normalize, labels)
+    parts = {tower: _part(staged, tower, one, options) for tower, one in towers.items()}
+    spec = parts[Tower.ITEM].spec
     manifest = Manifest(
         kind=options.kind,
         name=options.name or base.name.rsplit("/", 1)[-1],
         base_model=base.grew_from,
-        architecture=architecture.model_type,
+        architecture=spec.architecture.model_type,
         pooling=base.pooling,
         normalize=base.normalize,
-        dimensions=labels or architecture.hidden,
+        towers=2 if base.query is not None else 1,
+        dimensions=spec.labels or spec.architecture.hidden,
         max_query_tokens=min(options.max_query_tokens, base.max_tokens),
         max_item_tokens=min(options.max_item_tokens or base.max_tokens, base.max_tokens),
         prompts=base.prompts,
@@ -45,12 +54,19 @@ def convert(staged: Path, base: BaseModel, validation: ValidationSet, options: E
         training_data=base.record.training_data if base.record else None,
         command=command_line(),
     )
-    probe = _probe(staged, manifest, validation)
-    parity, int8 = _write_graphs(staged, base, spec, probe, options)
-    if options.slim:
-        for path in (*staged.glob("*.safetensors"), staged / "onnx" / f"model_{Precision.FP32}.onnx"):
-            path.unlink()
-    metrics = Metrics(parity=parity, int8=int8, validation_set=validation.name, evaluation=_evaluation(base, options))
+    graphs = {tower: part.write_fp32() for tower, part in parts.items()}
+    probes = _probes(staged, manifest, validation, graphs)
+    reports = {tower: part.check_and_quantise(graphs[tower], probes[tower], options) for tower, part in parts.items()}
+    parity, int8 = reports[Tower.ITEM]
+    query_parity, query_int8 = reports.get(Tower.QUERY, (None, None))
+    metrics = Metrics(
+        parity=parity,
+        int8=int8,
+        query_parity=query_parity,
+        query_int8=query_int8,
+        validation_set=validation.name,
+        evaluation=_evaluation(base, options),
+    )
     return manifest.model_copy(update={"metrics": metrics})
 
 
@@ -61,30 +77,72 @@ def _evaluation(base: BaseModel, options: ExportOptions) -> dict[str, float]:
     return dict(base.record.evaluation) if base.record else {}
 
 
-def _probe(staged: Path, manifest: Manifest, validation: ValidationSet) -> Probe:
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What is exported as a graph: the whole model, or one of two towers."""
+
+    tower: Tower
+    folder: Path
+    base: BaseModel
+    spec: GraphSpec
+
+    def write_fp32(self) -> onnxruntime.InferenceSession:
+        """The fp32 graph, on disk and open."""
+        path = self._path(Precision.FP32)
+        path.parent.mkdir()
+        model, _ = build_graph(self.spec, self.base.weights, Fp32Linear())
+        onnx.save(model, path)
+        return open_session(path)
+
+    def check_and_quantise(
+        self, fp32: onnxruntime.InferenceSession, probe: Probe, options: ExportOptions
+    ) -> tuple[Parity, Int8Report]:
+        """Compares `fp32` with torch, and writes the int8 graph."""
+        reference = Reference(self.folder, self.spec.kind, self.base.pooling, self.base.normalize)
+        parity = check_parity(fp32, reference, probe.inputs)
+        table = Int8Table() if options.slim else Fp32Table()
+        path = self._path(Precision.INT8)
+        int8 = export_int8(self.spec, self.base.weights, probe, fp32, path, options.floors, table)
+        which = "" if self.base.query is None and self.tower is Tower.ITEM else f"{self.tower} tower: "
+        log.info("%sfp32 differs from torch by %.1e alone, %.1e in batches", which, parity.single, parity.batched)
+        log.info(
+            "%sint8 (%s): cosine to fp32 %.4f mean, %.4f least; top-10 overlap %.3f; NDCG@10 %.4f of %.4f",
+            *(which, int8.variant, int8.cosine_mean, int8.cosine_min, int8.overlap_at_10, int8.ndcg_int8),
+            int8.ndcg_fp32,
+        )
+        if options.slim:
+            for path in (*self.folder.glob("*.safetensors"), self._path(Precision.FP32)):
+                path.unlink()
+        return parity, int8
+
+    def _path(self, precision: Precision) -> Path:
+        return self.folder / "onnx" / f"model_{precision}.onnx"
+
+
+def _part(staged: Path, tower: Tower, base: BaseModel, options: ExportOptions) -> _Part:
+    architecture = Architecture.of(base.config, base.weights)
+    labels = architecture.labels(base.weights) if options.kind is BundleKind.CROSS_ENCODER else 0
+    spec = GraphSpec(architecture, options.kind, base.pooling, base.normalize, labels)
+    return _Part(tower, staged / QUERY_FOLDER if tower is Tower.QUERY else staged, base, spec)
+
+
+def _probes(
+    staged: Path, manifest: Manifest, validation: ValidationSet, graphs: Mapping[Tower, onnxruntime.InferenceSession]
+) -> dict[Tower, Probe]:
     tokenizer = staged / "tokenizer.json"
     queries = TextTokenizer(tokenizer, manifest.max_query_tokens, manifest.prompts.query)
     if manifest.kind is BundleKind.CROSS_ENCODER:
-        return CrossEncoderProbe(validation, queries, TextTokenizer(tokenizer, manifest.max_item_tokens))
+        pairs = TextTokenizer(tokenizer, manifest.max_item_tokens)
+        return {Tower.ITEM: CrossEncoderProbe(validation, queries, pairs)}
     items = TextTokenizer(tokenizer, manifest.max_item_tokens, manifest.prompts.item)
-    return BiEncoderProbe(validation, queries, items)
-
-
-def _write_graphs(
-    staged: Path, base: BaseModel, spec: GraphSpec, probe: Probe, options: ExportOptions
-) -> tuple[Parity, Int8Report]:
-    paths = {precision: staged / "onnx" / f"model_{precision}.onnx" for precision in Precision}
-    (staged / "onnx").mkdir()
-    model, _ = build_graph(spec, base.weights, Fp32Linear())
-    onnx.save(model, paths[Precision.FP32])
-    fp32 = open_session(paths[Precision.FP32])
-    reference = Reference(staged, spec.kind, base.pooling, base.normalize)
-    parity = check_parity(fp32, reference, probe.inputs)
-    log.info("fp32 differs from torch by %.1e alone, %.1e in batches", parity.single, parity.batched)
-    table = Int8Table() if options.slim else Fp32Table()
-    int8 = export_int8(spec, base.weights, probe, fp32, paths[Precision.INT8], options.floors, table)
-    log.info(
-        "int8 (%s): cosine to fp32 %.4f mean, %.4f least; top-10 overlap %.3f; NDCG@10 %.4f of %.4f",
-        *(int8.variant, int8.cosine_mean, int8.cosine_min, int8.overlap_at_10, int8.ndcg_int8, int8.ndcg_fp32),
-    )
-    return parity, int8
+    if manifest.towers == 1:
+        return {Tower.ITEM: BiEncoderProbe(validation, queries, items)}
+    rows = {
+        Tower.QUERY: [*map(queries.encode, validation.queries)],
+        Tower.ITEM: [*map(items.encode, validation.positives)],
+    }
+    vectors = {tower: run_all(graphs[tower], rows[tower], TowerProbe.output) for tower in Tower}
+    return {
+        Tower.QUERY: TowerProbe(rows[Tower.QUERY], vectors[Tower.ITEM], Tower.QUERY),
+        Tower.ITEM: TowerProbe(rows[Tower.ITEM], vectors[Tower.QUERY], Tower.ITEM),
+    }

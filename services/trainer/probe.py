@@ -9,6 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from services.trainer.validation import ValidationSet
+from shared.bundles import Tower
 from shared.inference.tokens import TextTokenizer, Tokens, pad
 
 Array = NDArray[np.float32]
@@ -70,6 +71,23 @@ class BiEncoderProbe:
         rows = run_all(session, self.inputs, self.output)
         scores = rows[: self._count] @ rows[self._count :].T
         return Answers(rows, scores, np.arange(self._count))
+
+
+class TowerProbe:
+    """One of two towers: what it reads is encoded, and the vectors of what the other reads are given."""
+
+    output = "sentence_embedding"
+
+    def __init__(self, texts: Sequence[Tokens], others: Array, tower: Tower) -> None:
+        self.inputs = texts
+        self._others = others
+        self._tower = tower
+
+    def answers(self, session: onnxruntime.InferenceSession) -> Answers:
+        """See `Probe`."""
+        rows = run_all(session, self.inputs, self.output)
+        scores = rows @ self._others.T if self._tower is Tower.QUERY else self._others @ rows.T
+        return Answers(rows, scores, np.arange(len(rows)))
 
 
 class CrossEncoderProbe:

@@ -13,6 +13,7 @@ from shared.bundles.manifest import (
     Pooling,
     Precision,
     Prompts,
+    Tower,
 )
 from shared.bundles.registry import Action, Change, Channel, ChannelName, History, Registry
 from shared.bundles.resolve import resolve
@@ -42,6 +43,7 @@ __all__ = [
     "Prompts",
     "Registry",
     "TemplateField",
+    "Tower",
     "load_bundle",
     "render",
     "resolve",

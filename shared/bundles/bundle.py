@@ -6,6 +6,7 @@
   tokenizer.json, …
   onnx/model_fp32.onnx        inputs input_ids, attention_mask (and token_type_ids of a cross-encoder)
   onnx/model_int8.onnx        outputs token_embeddings, sentence_embedding (cross-encoder: logits)
+  query/                      of two towers the one that reads queries: weights and onnx/, laid out as above
 """
 
 from dataclasses import dataclass
@@ -15,10 +16,13 @@ from pydantic import ValidationError
 
 from shared.bundles.errors import BundleError
 from shared.bundles.files import MANIFEST_NAME, hash_file, leads_out
-from shared.bundles.manifest import BundleKind, Manifest, Precision
+from shared.bundles.manifest import BundleKind, Manifest, Precision, Tower
 from shared.bundles.registry import DEFAULT_CACHE
 from shared.bundles.resolve import resolve
 from shared.bundles.template import ItemLike, render
+
+QUERY_FOLDER = "query"
+"""Where the query tower lies in a bundle or a model folder of two."""
 
 FORBIDDEN_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".py", ".pyc"})
 """Formats that run code when loaded, or are code: never part of a bundle."""
@@ -41,9 +45,13 @@ class Bundle:
         """A `tokenizers` JSON file."""
         return self.path / "tokenizer.json"
 
-    def onnx_path(self, precision: Precision) -> Path:
+    def tower_path(self, tower: Tower) -> Path:
+        """The folder with the weights and graphs of `tower`: the same for both, where there is one."""
+        return self.path / QUERY_FOLDER if tower is Tower.QUERY and self.manifest.towers == 2 else self.path
+
+    def onnx_path(self, precision: Precision, tower: Tower = Tower.ITEM) -> Path:
         """The ONNX graph of that precision; `BundleError` where the bundle has none."""
-        path = self.path / "onnx" / f"model_{precision}.onnx"
+        path = self.tower_path(tower) / "onnx" / f"model_{precision}.onnx"
         if not path.is_file():
             raise BundleError(f"bundle {self.path} has no {precision} graph: export it again, without --slim")
         return path

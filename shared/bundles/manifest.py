@@ -28,6 +28,13 @@ class BundleKind(StrEnum):
     """(query, item) → relevance."""
 
 
+class Tower(StrEnum):
+    """Which weights of a bi-encoder: most have one tower for both."""
+
+    QUERY = "query"
+    ITEM = "item"
+
+
 class Pooling(StrEnum):
     """How token vectors become one vector."""
 
@@ -103,6 +110,10 @@ class Metrics(_Model):
 
     parity: Parity | None = None
     int8: Int8Report | None = None
+    query_parity: Parity | None = None
+    """Of the query tower, where there are two; the two above are then the item tower's."""
+    query_int8: Int8Report | None = None
+    """See above."""
     validation_set: str = ""
     """Name and content hash of what the numbers were measured on."""
     evaluation: dict[str, float] = Field(default_factory=dict)
@@ -124,6 +135,8 @@ class Manifest(_Model):
     pooling: Pooling = Pooling.MEAN
     normalize: bool = True
     """Whether vectors have unit length, so that a dot product is a cosine."""
+    towers: Literal[1, 2] = 1
+    """2: queries have weights and graphs of their own, in the bundle's folder `query`; all else is the items'."""
     dimensions: int = Field(ge=1)
     """Of a vector; number of labels of a cross-encoder."""
     max_query_tokens: int = Field(ge=4)
@@ -157,5 +170,7 @@ class Manifest(_Model):
                 "item_template",
             },
         )
+        if self.towers != 1:
+            decisive["towers"] = self.towers
         decisive["files"] = {path: entry.sha256 for path, entry in sorted(self.files.items())}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]

@@ -62,7 +62,8 @@ def _tokenize(function: Callable[[str], Tokens], text: str, index: int) -> Token
 
 
 class BiEncoder:
-    """Encodes queries and items with one batcher, whose backend must give sentence vectors."""
+    """Encodes queries and items with one batcher, whose backend must give sentence vectors. Where the bundle has two
+    towers, only what the backend's tower reads."""
 
     def __init__(
         self, bundle: Bundle, batcher: Batcher[Tokens, Vectors | SentenceAndTokens], *, cache: QueryCache | None = None

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Any
 
-from shared.bundles import Bundle, BundleKind, Precision
+from shared.bundles import Bundle, BundleError, BundleKind, Precision, Tower
 from shared.inference.backend import Backend, Output
 from shared.inference.batcher import Batcher, Timing
 from shared.inference.cross_encoder import CrossEncoder
@@ -41,11 +41,13 @@ def open_backend(
     bundle: Bundle,
     *,
     output: Output | None = None,
+    tower: Tower = Tower.ITEM,
     threads: int | None = None,
     spin: bool = False,
     latency: bool = False,
 ) -> Backend[Any, Any]:
-    """Load the model. `output=None` is the bundle kind's own; `threads=None` follows the CPU limit.
+    """Load the model. `output=None` is the bundle kind's own; `tower` says what is read, where a bundle has two;
+    `threads=None` follows the CPU limit.
 
     `spin` lets ONNX Runtime's idle threads poll for work: a lone short query is a third faster, and the cores
     are not free for anything else. For a process that has its cores to itself. `latency` is for lone short queries on
@@ -67,6 +69,7 @@ def open_backend(
             return OnnxBackend.open(
                 bundle,
                 output=output,
+                tower=tower,
                 precision=precision,
                 threads=threads,
                 provider=provider,
@@ -79,7 +82,7 @@ def open_backend(
 
             device = "cpu" if name is BackendName.TORCH_CPU else "cuda"
             dtype = "float16" if name is BackendName.TORCH_CUDA_FP16 else None
-            return TorchBackend.open(bundle, output=output, device=device, dtype=dtype, threads=threads)
+            return TorchBackend.open(bundle, output=output, tower=tower, device=device, dtype=dtype, threads=threads)
 
 
 def open_scorer(
@@ -98,9 +101,15 @@ def open_scorer(
 ) -> Scorer:
     """The scorer for the bundle's kind: a cross-encoder, or late interaction over a bi-encoder.
 
-    `cache_bytes` and `storage` are for late interaction's item token vectors.
+    `cache_bytes` and `storage` are for late interaction's item token vectors. Raises `BundleError` for a bi-encoder of
+    two towers: their token vectors were never made to be compared.
     """
     cross = bundle.manifest.kind is BundleKind.CROSS_ENCODER
+    if bundle.manifest.towers == 2:
+        raise BundleError(
+            f"bundle {bundle.path} has two towers, which late interaction cannot re-rank by: give a cross-encoder, or "
+            "a bi-encoder of one tower"
+        )
     model = open_backend(backend, bundle, output=None if cross else Output.TOKENS, threads=threads, spin=spin)
     batcher: Batcher[Any, Any] = Batcher(
         model, limits or default_limits(backend), observer=observer, tracer=tracer, timing=timing, name=name

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from shared.bundles import Bundle
+from shared.bundles import Bundle, Tower
 from shared.inference import Batcher, BiEncoder, QueryCache, open_backend
 from shared.rpc.server import StartupError
 from shared.serving.observer import PrometheusObserver, batch_tracer
@@ -11,10 +11,16 @@ from shared.serving.settings import ModelServiceSettings
 
 
 async def open_encoder(
-    settings: ModelServiceSettings, bundle: Bundle, *, name: str, cache_bytes: int = 0, latency: bool = False
+    settings: ModelServiceSettings,
+    bundle: Bundle,
+    *,
+    name: str,
+    tower: Tower,
+    cache_bytes: int = 0,
+    latency: bool = False,
 ) -> BiEncoder:
-    """The encoder of `bundle`, warm; `cache_bytes` > 0 gives it a query cache, `latency` a road for lone short queries
-    (see `open_backend`).
+    """The encoder of `bundle` for what `tower` reads, warm; `cache_bytes` > 0 gives it a query cache, `latency` a road
+    for lone short queries (see `open_backend`).
 
     Raises `StartupError` or `BundleError` saying what to change where the bundle or the device will not do.
     """
@@ -23,7 +29,7 @@ async def open_encoder(
         observer = PrometheusObserver(bundle)
         try:
             backend = open_backend(
-                settings.backend, bundle, threads=settings.threads, spin=settings.spin, latency=latency
+                settings.backend, bundle, tower=tower, threads=settings.threads, spin=settings.spin, latency=latency
             )
         except ValueError as error:
             raise StartupError(f"backend {settings.backend}: {error}") from error

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from services.trainer.base import open_base
 from services.trainer.probe import run_all
-from shared.bundles import BundleKind, ChannelName, ItemLike, Precision, load_bundle, render, resolve
+from shared.bundles import BundleKind, ChannelName, ItemLike, Precision, Tower, load_bundle, render, resolve
 from shared.bundles.files import MANIFEST_NAME
 from shared.inference.backends.onnx import open_session
 from shared.inference.tokens import TextTokenizer
@@ -65,7 +65,7 @@ class BundleEncoder:
         self.name = f"{manifest.name} {manifest.version} ({precision})"
         self.version = manifest.version
         tokenizer = self._bundle.tokenizer_path
-        self._session = open_session(self._bundle.onnx_path(precision))
+        self._sessions = {tower: open_session(self._bundle.onnx_path(precision, tower)) for tower in Tower}
         self._queries = TextTokenizer(tokenizer, manifest.max_query_tokens, manifest.prompts.query)
         self._items = TextTokenizer(tokenizer, manifest.max_item_tokens, manifest.prompts.item)
 
@@ -75,14 +75,15 @@ class BundleEncoder:
 
     def queries(self, texts: Sequence[str]) -> Vectors:
         """See `Encoder`."""
-        return self._run(self._queries, texts)
+        return self._run(self._queries, texts, Tower.QUERY)
 
     def items(self, texts: Sequence[str]) -> Vectors:
         """See `Encoder`."""
-        return self._run(self._items, texts)
+        return self._run(self._items, texts, Tower.ITEM)
 
-    def _run(self, tokenizer: TextTokenizer, texts: Sequence[str]) -> Vectors:
-        return _unit(run_all(self._session, [tokenizer.encode(text) for text in texts], "sentence_embedding"))
+    def _run(self, tokenizer: TextTokenizer, texts: Sequence[str], tower: Tower) -> Vectors:
+        rows = [tokenizer.encode(text) for text in texts]
+        return _unit(run_all(self._sessions[tower], rows, "sentence_embedding"))
 
 
 class FolderEncoder:
@@ -105,15 +106,16 @@ class FolderEncoder:
 
     def queries(self, texts: Sequence[str]) -> Vectors:
         """See `Encoder`."""
-        return self._run(self._prompts.query, texts)
+        return self._run(self._prompts.query, texts, Tower.QUERY)
 
     def items(self, texts: Sequence[str]) -> Vectors:
         """See `Encoder`."""
-        return self._run(self._prompts.item, texts)
+        return self._run(self._prompts.item, texts, Tower.ITEM)
 
-    def _run(self, prompt: str, texts: Sequence[str]) -> Vectors:
-        made = self._model.encode([prompt + text for text in texts], prompt="", batch_size=64, show_progress_bar=False)
-        return _unit(np.asarray(made, np.float32))
+    def _run(self, prompt: str, texts: Sequence[str], tower: Tower) -> Vectors:
+        from services.trainer.finetune.model import encode
+
+        return encode(self._model, [prompt + text for text in texts], tower)
 
 
 def _unit(rows: Vectors) -> Vectors:

@@ -16,6 +16,8 @@ _FIELDS = {
     "batch": "rows a step and device; each is the others' negative",
     "mini_batch": "rows in memory at a time (gradient caching); 0: all",
     "scale": "of cosines before the softmax",
+    "towers": "2: queries get weights of their own",
+    "query_layers": "layers of the queries' own tower: fewer answer sooner; 0: all of the base's",
     "lora_rank": "train low-rank updates; 0: every weight",
     "max_item_tokens": "texts are cut here, in training and in service",
     "validation_items": "distractors in validation",

@@ -71,6 +71,9 @@ def embed(model: nn.Module, columns: list[dict[str, Any]]) -> list[Tensor]:
     On a CPU, rows of all columns are sorted by length and encoded in chunks trimmed to their longest: product
     titles and queries differ so much in length that half of a plain batch would be padding.
     """
+    if columns[0].get("task") != columns[-1].get("task"):
+        # Of two towers, each reads its own columns; the first is the queries', all others are items'.
+        return [*embed(model, columns[:1]), *embed(model, columns[1:])]
     merged = merge_feature_batches(columns) if columns[0]["input_ids"].device.type == "cpu" else None
     if merged is None:
         return [model(column)["sentence_embedding"] for column in columns]

@@ -48,6 +48,10 @@ class FinetuneOptions(JudgedRunOptions):
     graded_loss: GradedLoss = GradedLoss.NONE
     dimensions: tuple[int, ...] = ()
     """Matryoshka: leading components that must work as vectors of their own; empty: only all of them."""
+    towers: int = 1
+    """2: queries get weights of their own, which begin as the base's. A base of two stays one of two."""
+    query_layers: int = 0
+    """Layers of the query tower, where it is made; 0: all that the base has."""
     lora_rank: int = 0
     """0 trains every weight."""
     max_item_tokens: int = 128

@@ -11,6 +11,8 @@ from sentence_transformers import SentenceTransformer
 
 from services.trainer import retrieval
 from services.trainer.finetune.data import Judgements, Texts
+from services.trainer.finetune.model import encode
+from shared.bundles import Tower
 from shared.rpc.embeddings import pack
 
 _QUERIES_A_CALL = 32
@@ -48,9 +50,7 @@ def _request(
 ) -> pb.SearchRequest:
     request = pb.SearchRequest(texts=queries, mode=pb.SEARCH_MODE_LEXICAL, limit=depth)
     if version:
-        vectors = model.encode(
-            [texts.query(query) for query in queries], prompt="", show_progress_bar=False, normalize_embeddings=True
-        )
+        vectors = encode(model, [texts.query(query) for query in queries], Tower.QUERY)
         request.embeddings.CopyFrom(pack(vectors, version))
         request.mode = pb.SEARCH_MODE_HYBRID
     return request

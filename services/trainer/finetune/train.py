@@ -38,7 +38,7 @@ def finetune(options: FinetuneOptions, callbacks: Sequence[TrainerCallback] = ()
     set_seed(options.seed)
     texts = data.Texts(base.item_template, base.prompts)
     max_tokens = min(options.max_item_tokens, base.max_tokens)
-    model = models.load(base, max_tokens)
+    model = _model(options, base, max_tokens)
     items = texts.items(prepared)
     datasets = _datasets(options, prepared, base, texts, items, model)
     validation = _validation(options, prepared, texts, items)
@@ -55,6 +55,18 @@ def finetune(options: FinetuneOptions, callbacks: Sequence[TrainerCallback] = ()
     if trainer.is_world_process_zero():
         _write(options, model, written)
     return written
+
+
+def _model(options: FinetuneOptions, base: BaseModel, max_tokens: int) -> SentenceTransformer:
+    if options.towers not in (1, 2):
+        raise JobError(f"--towers {options.towers}: 1 or 2")
+    if options.query_layers and (options.towers == 1 or base.query is not None):
+        raise JobError("--query-layers is for a query tower that is made here: with --towers 2, from a base of one")
+    if options.lora_rank and (options.towers == 2 or base.query is not None):
+        raise JobError("--lora-rank updates one tower: leave it out, or --towers 2")
+    if options.towers == 1 or base.query is not None:
+        return models.load(base, max_tokens)
+    return models.split(base, max_tokens, options.query_layers)
 
 
 def _datasets(
@@ -123,6 +135,7 @@ def _trainer(
     arguments = SentenceTransformerTrainingArguments(
         # A text twice in a batch would be its own negative.
         batch_sampler=BatchSamplers.NO_DUPLICATES,
+        router_mapping=models.TASK_OF_COLUMN if models.has_two_towers(model) else None,
         **runs.arguments(options, sum(map(len, datasets.values())), METRIC),
     )
     single = len(datasets) == 1

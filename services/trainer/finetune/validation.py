@@ -1,7 +1,6 @@
 """NDCG@10 on held-out queries while training, by the same measures as the final evaluation."""
 
 import random
-from collections.abc import Sequence
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
@@ -9,7 +8,9 @@ from sentence_transformers.sentence_transformer.evaluation import SentenceEvalua
 
 from services.trainer.evaluate.measures import NDCG_10, per_query
 from services.trainer.finetune.data import Judgements, Texts
+from services.trainer.finetune.model import encode
 from services.trainer.prepared import Grades
+from shared.bundles import Tower
 
 METRIC = f"valid_{NDCG_10}"
 _TOP = 100
@@ -43,17 +44,10 @@ class RetrievalValidation(SentenceEvaluator):
         self, model: SentenceTransformer, output_path: str | None = None, epoch: float = -1, steps: int = -1
     ) -> dict[str, float]:
         """NDCG@10 and Recall@100, means over queries."""
-        queries, items = _encode(model, self._queries), _encode(model, self._items)
+        queries, items = encode(model, self._queries, Tower.QUERY), encode(model, self._items, Tower.ITEM)
         run = {
             key: {self._ids[at]: float(scores[at]) for at in np.argsort(-scores, kind="stable")[:_TOP]}
             for key, scores in zip(self._keys, queries @ items.T, strict=True)
         }
         found = per_query(self._judged, run, self._grades, (NDCG_10, "recall@100"))
         return {f"{self._name}_{name}": float(np.mean(list(values.values()))) for name, values in found.items()}
-
-
-def _encode(model: SentenceTransformer, texts: Sequence[str]) -> np.ndarray:
-    # Prompts are in the texts already.
-    return np.asarray(
-        model.encode(list(texts), prompt="", batch_size=64, show_progress_bar=False, normalize_embeddings=True)
-    )

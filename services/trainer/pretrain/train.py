@@ -46,6 +46,7 @@ def pretrain(options: PretrainOptions) -> TrainingRecord:
     Raises `JobError` when data, base or options do not fit together.
     """
     prepared, base = open_prepared(options.data), open_base(options.base)
+    base.check_one_tower("pretrain")
     runs.claim(options, prepared.content_hash)
     set_seed(options.seed)
     texts = Texts(base.item_template, base.prompts)

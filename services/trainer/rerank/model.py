@@ -6,6 +6,7 @@ import torch
 from sentence_transformers import CrossEncoder
 from transformers import PreTrainedModel
 
+from services.trainer import layers
 from services.trainer.base import BaseModel
 from services.trainer.errors import JobError
 
@@ -24,17 +25,8 @@ def load(base: BaseModel, max_tokens: int) -> CrossEncoder:
 
 
 def keep_layers(model: CrossEncoder, count: int) -> None:
-    """Keep `count` layers, evenly spread from the first to the last (as DistilBERT: Sanh et al. 2019)."""
-    inner = _inner(model)
-    encoder = getattr(inner.base_model, "encoder", None)
-    layers = getattr(encoder, "layer", None)
-    if encoder is None or not isinstance(layers, torch.nn.ModuleList):
-        raise JobError(f"--layers: the layers of a {inner.config.model_type} model are not known here")
-    if not 1 <= count <= len(layers):
-        raise JobError(f"--layers {count}: the base has {len(layers)}")
-    kept = torch.linspace(0, len(layers) - 1, count).round().int().tolist()
-    encoder.layer = torch.nn.ModuleList(layers[at] for at in kept)
-    inner.config.num_hidden_layers = count
+    """See `layers.keep_layers`."""
+    layers.keep_layers(_inner(model), count, "--layers")
 
 
 def save(model: CrossEncoder, out: Path) -> None:

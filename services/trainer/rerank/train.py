@@ -31,6 +31,7 @@ def finetune_reranker(options: RerankOptions) -> TrainingRecord:
     Raises `JobError` when data, base, teacher or options do not fit together.
     """
     prepared, base = open_prepared(options.data), open_base(options.base or options.teacher or MINILM)
+    base.check_one_tower("finetune-reranker")
     if (options.loss is RankLoss.DISTILL) != bool(options.teacher):
         raise JobError("--loss distill and --teacher belong together")
     runs.claim(options, prepared.content_hash)

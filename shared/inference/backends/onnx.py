@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from shared.bundles import Bundle, BundleKind, Precision
+from shared.bundles import Bundle, BundleKind, Precision, Tower
 from shared.inference.backend import Output
 from shared.inference.backends.rows import Result, split_rows
 from shared.inference.cpu import inference_threads
@@ -69,6 +69,7 @@ class OnnxBackend:
         bundle: Bundle,
         *,
         output: Output | None = None,
+        tower: Tower = Tower.ITEM,
         precision: Precision = Precision.INT8,
         threads: int | None = None,
         provider: str = CPU,
@@ -82,7 +83,7 @@ class OnnxBackend:
         """
         if output is None:
             output = Output.LOGITS if bundle.manifest.kind is BundleKind.CROSS_ENCODER else Output.SENTENCE
-        path = bundle.onnx_path(precision)
+        path = bundle.onnx_path(precision, tower)
         # Threads that poll need no waking, and one thread is what a small batch would get.
         alone = latency and not spin and provider == CPU and inference_threads(threads) > 1
         small = open_session(path, threads=1, provider=provider) if alone else None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from transformers import AutoModel, AutoModelForSequenceClassification
 from transformers.utils.logging import disable_progress_bar
 
-from shared.bundles import Bundle, BundleError, BundleKind, Pooling
+from shared.bundles import Bundle, BundleError, BundleKind, Pooling, Tower
 from shared.inference.backend import Output
 from shared.inference.backends.rows import Result, split_rows
 from shared.inference.cpu import inference_threads
@@ -55,6 +55,7 @@ class TorchBackend:
         bundle: Bundle,
         *,
         output: Output | None = None,
+        tower: Tower = Tower.ITEM,
         device: str = "cpu",
         dtype: str | None = None,
         threads: int | None = None,
@@ -63,7 +64,8 @@ class TorchBackend:
 
         Raises `ValueError` where `device` is not there, `BundleError` for a bundle without weights.
         """
-        if not any(bundle.path.glob("*.safetensors")):
+        path = bundle.tower_path(tower)
+        if not any(path.glob("*.safetensors")):
             raise BundleError(f"bundle {bundle.path} has no weights for torch: export it again, without --slim")
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ValueError("torch sees no CUDA device here: use a CPU backend, or check the driver")
@@ -74,7 +76,7 @@ class TorchBackend:
         disable_progress_bar()  # type: ignore[no-untyped-call]
         loader = AutoModelForSequenceClassification if cross else AutoModel
         model = loader.from_pretrained(
-            bundle.path,
+            path,
             dtype=DTYPES[dtype or ("float32" if device == "cpu" else "bfloat16")],
             attn_implementation="sdpa",
             use_safetensors=True,

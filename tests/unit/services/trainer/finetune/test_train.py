@@ -78,6 +78,9 @@ def test_the_same_seed_gives_the_same_weights(options: FinetuneOptions, tmp_path
         {"negatives": Negatives.JUDGED, "graded_loss": GradedLoss.COSENT},
         {"negatives": Negatives.MINED, "dimensions": (32, 8)},
         {"graded_loss": GradedLoss.ANGLE, "grade_weights": False, "correct_popularity": False},
+        {"towers": 2},
+        {"towers": 2, "query_layers": 1, "mini_batch": 4, "dimensions": (32, 16)},
+        {"towers": 2, "negatives": Negatives.MINED, "graded_loss": GradedLoss.COSENT},
     ],
     ids=lambda changes: "+".join(changes),
 )
@@ -96,6 +99,41 @@ def test_every_way_of_training_ends_in_a_plain_model(
         held_out, texts, texts.items(prepared), grades, options.validation_items, options.seed
     )
     assert measured(load(after, after.max_tokens))[METRIC] == pytest.approx(evaluation[METRIC], abs=1e-6)
+
+
+def test_queries_can_have_a_tower_of_their_own_that_goes_on_from_where_it_was(
+    options: FinetuneOptions, tmp_path: Path
+) -> None:
+    evaluation = finetune(replace(options, towers=2, query_layers=2)).evaluation
+    base, made = open_base(options.base), open_base(str(options.out))
+    assert made.query is not None
+    assert (made.config["num_hidden_layers"], made.query.config["num_hidden_layers"]) == (3, 2)
+    # Of the base's layers the query tower has the first and the last; both towers learn, each its own.
+    name = "encoder.layer.{}.output.dense.weight"
+    last, mine, items = base.weights[name.format(2)], made.query.weights[name.format(1)], made.weights[name.format(2)]
+    assert 0 < np.abs(mine - last).max() < np.abs(mine - base.weights[name.format(1)]).max() / 2
+    assert np.abs(items - last).max() > 0
+    assert not np.array_equal(items, mine)
+    later = replace(options, base=str(options.out), out=tmp_path / "later")
+    assert finetune(later).evaluation[f"base_{METRIC}"] == pytest.approx(evaluation[METRIC], abs=1e-6)
+    again = open_base(str(later.out))
+    assert again.query is not None
+    assert again.query.config["num_hidden_layers"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"towers": 3}, "--towers 3: 1 or 2"),
+        ({"towers": 2, "lora_rank": 2}, "--lora-rank updates one tower"),
+        ({"query_layers": 2}, "--query-layers is for a query tower"),
+        ({"towers": 2, "query_layers": 9}, "--query-layers 9: the base has 3"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_towers_that_cannot_be_are_refused(options: FinetuneOptions, changes: dict[str, int], words: str) -> None:
+    with pytest.raises(JobError, match=words):
+        finetune(replace(options, **changes))  # type: ignore[arg-type]
 
 
 def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
