@@ -134,8 +134,9 @@ def _read_base(path: Path) -> BaseModel:
     if not (path / QUERY_FOLDER).is_dir():
         return base
     query = _read_tower(path / QUERY_FOLDER)
-    if query.config["hidden_size"] != base.config["hidden_size"] or query.tokenizer != base.tokenizer:
-        raise JobError(f"{path}: its two towers must have one tokenizer and vectors of one length")
+    shared = [(it.tokenizer, it.config["hidden_size"], it.pooling, it.normalize) for it in (base, query)]
+    if shared[0] != shared[1]:
+        raise JobError(f"{path}: its two towers must have the same tokenizer, pooling, and length of vectors")
     return replace(base, query=query)
 
 

@@ -1,5 +1,6 @@
 """Queries with weights of their own, from judgements to the services: each reads by its tower, and no other."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from aisle.catalog.v1 import item_pb2
 from aisle.encoder.v1 import item_encoder_pb2, item_encoder_pb2_grpc, query_encoder_pb2, query_encoder_pb2_grpc
 
+from services.trainer.base import open_base
 from services.trainer.errors import JobError
 from services.trainer.evaluate.encode import open_encoder
 from services.trainer.export import export
@@ -121,6 +123,14 @@ def test_what_has_two_towers_is_no_base_of_jobs_for_one_and_no_re_ranker(
         export(ExportOptions(base=str(trained), out=tmp_path / "cross", kind=BundleKind.CROSS_ENCODER))
     with pytest.raises(JobError, match="pretrain wants a base of one"):
         pretrain(PretrainOptions(data=trained.parent / "prepared", out=tmp_path / "pretrained", base=str(trained)))
+
+
+def test_towers_that_do_not_read_alike_are_no_model(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "odd")
+    tokenizer = tmp_path / "odd" / "query" / "tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text() + "\n")
+    with pytest.raises(JobError, match="its two towers must have the same tokenizer"):
+        open_base(str(tmp_path / "odd"))
 
 
 def test_both_towers_are_averaged(trained: Path, tmp_path: Path) -> None:
