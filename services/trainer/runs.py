@@ -1,6 +1,7 @@
 """What all training runs share: the claim on a folder, which makes a run resumable, arguments, and the record."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ def claim(
 
     if options.mixed_precision is not MixedPrecision.NONE and not torch.cuda.is_available():
         raise JobError(f"--mixed-precision {options.mixed_precision} needs a CUDA GPU; leave it out on a CPU")
+    if not _first_process():
+        return
     out = options.out
     text = json.dumps({**plain(options), "resume": False, "data_hash": data_hash, **(more or {})}, indent=2)
     file = out / _OPTIONS
@@ -47,6 +50,16 @@ def claim(
         raise JobError(f"{out} is not empty: give another --out, remove it, or --resume its run")
     out.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
+
+
+def processes() -> int:
+    """How many train together, as torchrun and accelerate tell them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _first_process() -> bool:
+    """Of these, the one that claims and writes."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def go_on_or_clear(out: Path) -> bool:
@@ -87,6 +100,10 @@ def arguments(options: RunOptions, rows: int, metric: str) -> dict[str, Any]:
         "warmup_steps": options.warmup,
         "weight_decay": options.weight_decay,
         "bf16": options.mixed_precision is MixedPrecision.BF16,
+        # Or several processes without a GPU do not learn together.
+        "use_cpu": not torch.accelerator.is_available(),
+        # Else what the last of a step's forward passes does not use counts as used by none: one of two towers.
+        "ddp_find_unused_parameters": False,
         "fp16": options.mixed_precision is MixedPrecision.FP16,
         "eval_on_start": not options.resume,
         "metric_for_best_model": f"eval_{metric}",
@@ -122,6 +139,8 @@ def train(
     # Before training: by its end somebody may have edited the code.
     revision, started = record.code_revision(), time.monotonic()
     trainer.train(resume_from_checkpoint=options.resume or None)
+    # The first process removes the checkpoints, from which all read the best weights.
+    trainer.accelerator.wait_for_everyone()
     return TrainingRecord(
         base_model=base.grew_from,
         item_template=base.item_template,

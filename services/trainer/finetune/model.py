@@ -65,6 +65,9 @@ def _modules(base: BaseModel, max_tokens: int) -> list[Any]:
         config_kwargs={"local_files_only": True},
     )
     transformer.max_seq_length = max_tokens
+    if (pooler := getattr(transformer.model, "pooler", None)) is not None:
+        # Not on the way to a mean or a first token's vector: several processes would wait for its gradients.
+        pooler.requires_grad_(False)
     modules: list[Any] = [transformer, Pooling(int(base.config["hidden_size"]), base.pooling.value)]
     return [*modules, Normalize()] if base.normalize else modules
 
@@ -83,6 +86,7 @@ def add_lora(model: SentenceTransformer, rank: int) -> None:
             lora_alpha=2 * rank,
             lora_dropout=0.05,
             target_modules="all-linear",
+            exclude_modules=r".*\bpooler\b.*",
         )
     )
 

@@ -64,6 +64,8 @@ def _model(options: FinetuneOptions, base: BaseModel, max_tokens: int) -> Senten
         raise JobError("--query-layers is for a query tower that is made here: with --towers 2, from a base of one")
     if options.lora_rank and (options.towers == 2 or base.query is not None):
         raise JobError("--lora-rank updates one tower: leave it out, or --towers 2")
+    if options.mini_batch and runs.processes() > 1 and (options.towers == 2 or base.query is not None):
+        raise JobError("--mini-batch trains two towers in one process: leave it out, or train without accelerate")
     if options.towers == 1 or base.query is not None:
         return models.load(base, max_tokens)
     return models.split(base, max_tokens, options.query_layers)

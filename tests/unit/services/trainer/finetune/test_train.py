@@ -136,6 +136,14 @@ def test_towers_that_cannot_be_are_refused(options: FinetuneOptions, changes: di
         finetune(replace(options, **changes))  # type: ignore[arg-type]
 
 
+def test_gradient_caching_of_two_towers_is_for_one_process(
+    options: FinetuneOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(JobError, match="--mini-batch trains two towers in one process"):
+        finetune(replace(options, towers=2, mini_batch=4))
+
+
 def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
     options: FinetuneOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
