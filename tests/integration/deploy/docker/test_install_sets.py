@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from signal import SIGTERM
 
@@ -51,11 +52,24 @@ def test_every_image_without_torch_is_looked_at() -> None:
     assert all(dockerfile.installed_by(name).name == stage for stage, names in RUNS.items() for name in names)
 
 
+@pytest.fixture(scope="module")
+def installing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Path]]]:
+    """The environment of each stage. pip keeps one core busy, so two are made at a time."""
+    with ThreadPoolExecutor(2) as pool:
+        yield {stage: pool.submit(install, stage, tmp_path_factory.mktemp(stage)) for stage in RUNS}
+
+
 @pytest.fixture(scope="module", params=RUNS)
-def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+def installed(request: pytest.FixtureRequest, installing: dict[str, Future[Path]]) -> Iterator[tuple[str, Path]]:
     """A stage's name, and the environment that it makes."""
-    folder = tmp_path_factory.mktemp(request.param)
-    for source in dockerfile.context(request.param):
+    venv = installing[request.param].result()
+    yield request.param, venv
+    shutil.rmtree(venv)
+
+
+def install(stage: str, folder: Path) -> Path:
+    """What the Dockerfile's `stage` makes, in `folder`."""
+    for source in dockerfile.context(stage):
         place = folder / "src" / source
         place.parent.mkdir(exist_ok=True)
         if (ROOT / source).is_dir():
@@ -64,11 +78,11 @@ def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
             shutil.copy(ROOT / source, place)
     venv = folder / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
-    for arguments in dockerfile.installs(dockerfile.stages()[request.param]):
+    for arguments in dockerfile.installs(dockerfile.stages()[stage]):
         pip = [sys.executable, "-m", "pip", "--python", str(venv), "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, *arguments], cwd=folder / "src", check=True)
-    yield request.param, venv
-    shutil.rmtree(folder)
+    shutil.rmtree(folder / "src")
+    return venv
 
 
 def test_it_holds_what_its_services_need_and_no_more(installed: tuple[str, Path]) -> None:
