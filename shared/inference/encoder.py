@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.bundles import Bundle, BundleKind
+from shared.bundles import Bundle, BundleKind, Tower
 from shared.errors import AisleError, DeadlineError, InvalidArgumentError
 from shared.inference.backend import SentenceAndTokens
 from shared.inference.batcher import Batcher
@@ -62,8 +62,8 @@ def _tokenize(function: Callable[[str], Tokens], text: str, index: int) -> Token
 
 
 class BiEncoder:
-    """Encodes queries and items with one batcher, whose backend must give sentence vectors. Where the bundle has two
-    towers, only what the backend's tower reads."""
+    """Encodes queries and items with one batcher, whose backend must give sentence vectors; where that is one of two
+    towers, only what it reads."""
 
     def __init__(
         self, bundle: Bundle, batcher: Batcher[Tokens, Vectors | SentenceAndTokens], *, cache: QueryCache | None = None
@@ -74,9 +74,13 @@ class BiEncoder:
         self.bundle = bundle
         self.batcher = batcher
         self.cache = cache
-        self._queries = TextTokenizer(bundle.tokenizer_path, manifest.max_query_tokens, manifest.prompts.query)
+        self._queries = TextTokenizer(
+            bundle.tokenizer_path, manifest.max_query_tokens, manifest.prompts.query, Tower.QUERY
+        )
         self._items = TextTokenizer(bundle.tokenizer_path, manifest.max_item_tokens, manifest.prompts.item)
-        self._users = TextTokenizer(bundle.tokenizer_path, manifest.max_item_tokens, manifest.prompts.query)
+        self._users = TextTokenizer(
+            bundle.tokenizer_path, manifest.max_item_tokens, manifest.prompts.query, Tower.QUERY
+        )
         self._thread = TokenizerThread()
 
     @property

@@ -3,8 +3,9 @@
 from enum import StrEnum
 from typing import Any
 
-from shared.bundles import Bundle, BundleError, BundleKind, Precision, Tower
+from shared.bundles import Bundle, BundleKind, Precision, Tower
 from shared.inference.backend import Backend, Output
+from shared.inference.backends.towers import Towers
 from shared.inference.batcher import Batcher, Timing
 from shared.inference.cross_encoder import CrossEncoder
 from shared.inference.late_interaction import DEFAULT_CACHE_BYTES, LateInteraction, Storage
@@ -41,13 +42,13 @@ def open_backend(
     bundle: Bundle,
     *,
     output: Output | None = None,
-    tower: Tower = Tower.ITEM,
+    tower: Tower | None = None,
     threads: int | None = None,
     spin: bool = False,
     latency: bool = False,
 ) -> Backend[Any, Any]:
-    """Load the model. `output=None` is the bundle kind's own; `tower` says what is read, where a bundle has two;
-    `threads=None` follows the CPU limit.
+    """Load the model. `output=None` is the bundle kind's own; `tower` says which one of two is enough, `None` that each
+    row is to be read by its own; `threads=None` follows the CPU limit.
 
     `spin` lets ONNX Runtime's idle threads poll for work: a lone short query is a third faster, and the cores
     are not free for anything else. For a process that has its cores to itself. `latency` is for lone short queries on
@@ -55,6 +56,14 @@ def open_backend(
 
     Raises `BundleError` where the bundle has no such graph, `ValueError` where the machine has no such device.
     """
+    if tower is None and bundle.manifest.towers == 2:
+        return Towers(
+            {
+                each: open_backend(name, bundle, output=output, tower=each, threads=threads, spin=spin, latency=latency)
+                for each in Tower
+            }
+        )
+    tower = tower or Tower.ITEM
     match name:
         case BackendName.DUMMY:
             from shared.inference.backends.dummy import DummyBackend
@@ -101,15 +110,9 @@ def open_scorer(
 ) -> Scorer:
     """The scorer for the bundle's kind: a cross-encoder, or late interaction over a bi-encoder.
 
-    `cache_bytes` and `storage` are for late interaction's item token vectors. Raises `BundleError` for a bi-encoder of
-    two towers: their token vectors were never made to be compared.
+    `cache_bytes` and `storage` are for late interaction's item token vectors.
     """
     cross = bundle.manifest.kind is BundleKind.CROSS_ENCODER
-    if bundle.manifest.towers == 2:
-        raise BundleError(
-            f"bundle {bundle.path} has two towers, which late interaction cannot re-rank by: give a cross-encoder, or "
-            "a bi-encoder of one tower"
-        )
     model = open_backend(backend, bundle, output=None if cross else Output.TOKENS, threads=threads, spin=spin)
     batcher: Batcher[Any, Any] = Batcher(
         model, limits or default_limits(backend), observer=observer, tracer=tracer, timing=timing, name=name

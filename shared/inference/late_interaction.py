@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.bundles import Bundle, BundleKind
+from shared.bundles import Bundle, BundleKind, Tower
 from shared.errors import AisleError, DeadlineError, InvalidArgumentError
 from shared.inference.batcher import Batcher
 from shared.inference.encoder import TokenizerThread
@@ -98,7 +98,9 @@ class LateInteraction(OwnsBatcher):
             raise ValueError(f"bundle {bundle.path} is a {bundle.manifest.kind}, not a bi-encoder")
         super().__init__(bundle, batcher)
         manifest = bundle.manifest
-        self._queries = TextTokenizer(bundle.tokenizer_path, manifest.max_query_tokens, manifest.prompts.query)
+        self._queries = TextTokenizer(
+            bundle.tokenizer_path, manifest.max_query_tokens, manifest.prompts.query, Tower.QUERY
+        )
         self._items = TextTokenizer(bundle.tokenizer_path, manifest.max_item_tokens, manifest.prompts.item)
         self._thread = TokenizerThread()
         self._pooling = manifest.pooling

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from shared.bundles import Tower
+
 # One text costs about 10 µs, whether alone or among others: the library's own thread pool would only fight
 # the forward pass for cores. An operator's explicit choice stands.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -25,6 +27,8 @@ class Tokens:
     types: Sequence[int] | None = None
     token_vectors: bool = False
     """Whether the vectors of its tokens are wanted beside its sentence vector."""
+    tower: Tower = Tower.ITEM
+    """Which one reads it, where a model has two."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -33,17 +37,19 @@ class Tokens:
 class TextTokenizer:
     """Tokenises texts, or pairs with one shared side, to at most `max_tokens` tokens. Safe in any thread."""
 
-    def __init__(self, path: Path, max_tokens: int, prompt: str = "") -> None:
+    def __init__(self, path: Path, max_tokens: int, prompt: str = "", tower: Tower = Tower.ITEM) -> None:
         self._tokenizer = Tokenizer.from_file(str(path))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
         self._normalizer: Any = self._tokenizer.normalizer
         self._prompt = prompt
+        self._tower = tower
         self.max_tokens = max_tokens
 
     def encode(self, text: str, *, token_vectors: bool = False) -> Tokens:
         """The tokens of the prompt and `text`; what is over `max_tokens` is cut off."""
-        return Tokens(self._tokenizer.encode(self._prompt + text).ids, token_vectors=token_vectors)
+        ids = self._tokenizer.encode(self._prompt + text).ids
+        return Tokens(ids, token_vectors=token_vectors, tower=self._tower)
 
     def start(self, query: str) -> Encoding:
         """The query's half of many pairs, tokenised once, for `pair`."""

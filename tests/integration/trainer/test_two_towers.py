@@ -1,6 +1,8 @@
 """Queries with weights of their own, from judgements to the services: each reads by its tower, and no other."""
 
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,8 @@ from services.trainer.options import ExportOptions
 from services.trainer.pretrain.options import PretrainOptions
 from services.trainer.pretrain.train import pretrain
 from services.trainer.retrain.average import average
-from shared.bundles import Bundle, BundleError, BundleKind, Floors, Precision, Tower, load_bundle
-from shared.inference import BackendName, open_backend, open_scorer
+from shared.bundles import Bundle, BundleKind, Floors, Precision, Tower, load_bundle
+from shared.inference import BackendName, Batcher, BiEncoder, open_backend, open_scorer
 from shared.inference.tokens import Tokens
 from shared.items import Item
 from shared.rpc.embeddings import unpack
@@ -31,6 +33,12 @@ ANY = Floors(cosine_mean=0.9, cosine_min=0.8, overlap_at_10=0.0, ndcg_drop=1.0)
 """So few weights lose more to int8 than a real model's."""
 TEXT = "red desk"
 ROWS = [Tokens([2, *range(4, 4 + length), 3]) for length in (1, 30, 7)]
+
+
+def answers(backend: Any, rows: Sequence[Tokens]) -> Sequence[Any]:
+    prepared = backend.prepare(rows)
+    found: Sequence[Any] = backend.finish(prepared, backend.run(prepared))
+    return found
 
 
 class QueryEncoder(ServiceProcess):
@@ -81,12 +89,11 @@ def test_the_bundle_is_the_model_that_was_trained(trained: Path, bundle: Bundle)
 
 @pytest.mark.parametrize("tower", Tower)
 def test_backends_agree_on_each_tower(bundle: Bundle, tower: Tower) -> None:
-    found = []
-    for name in (BackendName.ONNX_FP32, BackendName.TORCH_CPU):
-        backend: Any = open_backend(name, bundle, tower=tower, threads=1)
-        prepared = backend.prepare(ROWS)
-        found.append(np.array(backend.finish(prepared, backend.run(prepared))))
-    assert np.abs(found[0] - found[1]).max() < 1e-3
+    onnx, torch = (
+        np.array(answers(open_backend(name, bundle, tower=tower, threads=1), ROWS))
+        for name in (BackendName.ONNX_FP32, BackendName.TORCH_CPU)
+    )
+    assert np.abs(onnx - torch).max() < 1e-3
 
 
 def test_each_service_reads_by_its_own_tower(bundle: Bundle, tmp_path: Path) -> None:
@@ -114,11 +121,32 @@ def test_a_slim_bundle_has_no_more_than_two_int8_graphs(trained: Path, tmp_path:
     assert sorted(graphs) == ["onnx/model_int8.onnx", "query/onnx/model_int8.onnx"]
 
 
-def test_what_has_two_towers_is_no_base_of_jobs_for_one_and_no_re_ranker(
-    trained: Path, bundle: Bundle, tmp_path: Path
-) -> None:
-    with pytest.raises(BundleError, match="two towers, which late interaction cannot re-rank by"):
-        open_scorer(bundle)
+@pytest.mark.parametrize("name", [BackendName.ONNX_FP32, BackendName.TORCH_CPU])
+async def test_who_reads_both_has_each_text_read_by_its_own_tower(bundle: Bundle, name: BackendName) -> None:
+    both: Any = open_backend(name, bundle, threads=1)
+    apart = {tower: open_backend(name, bundle, tower=tower, threads=1) for tower in Tower}
+    rows = [replace(row, tower=tower) for row in ROWS for tower in (Tower.ITEM, Tower.QUERY)]
+    together = answers(both, rows)
+    for row, got in zip(rows, together, strict=True):
+        (alone,) = answers(apart[row.tower], [row])
+        assert np.abs(got - alone).max() < 1e-5
+
+
+async def test_late_interaction_takes_the_querys_tokens_by_the_querys_tower(bundle: Bundle) -> None:
+    """Encoded here, or by the query encoder and sent along: the same scores."""
+    scorer = open_scorer(bundle, backend=BackendName.ONNX_FP32, threads=1)
+    reader = BiEncoder(bundle, Batcher(open_backend(BackendName.ONNX_FP32, bundle, tower=Tower.QUERY, threads=1)))
+    await scorer.start()
+    await reader.batcher.start()
+    items = ["oak desk", "red lamp", "a red desk for two"]
+    (rows,) = (await reader.encode_queries([TEXT], token_vectors=True)).rows
+    sent = await scorer.score(TEXT, items, query_rows=rows.astype(np.float32))
+    assert sent.values == pytest.approx((await scorer.score(TEXT, items)).values, abs=1e-3)
+    await scorer.close()
+    await reader.close()
+
+
+def test_what_has_two_towers_is_no_base_of_jobs_for_one(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(JobError, match="export --kind cross-encoder wants a base of one"):
         export(ExportOptions(base=str(trained), out=tmp_path / "cross", kind=BundleKind.CROSS_ENCODER))
     with pytest.raises(JobError, match="pretrain wants a base of one"):
