@@ -7,7 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from tqdm import tqdm
 
+from services.trainer.progress import shown
 from services.trainer.validation import ValidationSet
 from shared.bundles import Tower
 from shared.inference.tokens import TextTokenizer, Tokens, pad
@@ -123,9 +125,9 @@ def feeds(session: onnxruntime.InferenceSession, rows: Sequence[Tokens]) -> dict
 def run_all(session: onnxruntime.InferenceSession, rows: Sequence[Tokens], output: str) -> Array:
     """`output` of every row, in order; run in batches of similar length."""
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    starts = tqdm(range(0, len(order), BATCH), "encoding", unit="batch", disable=not shown(len(rows)), leave=False)
     parts = [
-        session.run([output], feeds(session, [rows[index] for index in order[at : at + BATCH]]))[0]
-        for at in range(0, len(order), BATCH)
+        session.run([output], feeds(session, [rows[index] for index in order[at : at + BATCH]]))[0] for at in starts
     ]
     joined: Array = np.concatenate(parts)
     result = np.empty_like(joined)

@@ -1,6 +1,7 @@
 """`training.json`: how a fine-tuned model came to be, and what an export must know to serve it as it was trained."""
 
 import importlib.metadata
+import os
 import platform
 import shlex
 import subprocess
@@ -40,7 +41,8 @@ class TrainingRecord(BaseModel):
     seed: int
     command: str = ""
     code_revision: str = ""
-    """git commit, with `+` where the working tree differed from it; empty outside a repository."""
+    """git commit, with `+` where the working tree differed from it; in an image the one it was built of (environment
+    variable `AISLE_CODE_REVISION`); empty where neither is known."""
     versions: dict[str, str] = Field(default_factory=dict)
     machine: str = ""
 
@@ -69,6 +71,8 @@ def package_versions(*more: str) -> dict[str, str]:
 
 def code_revision() -> str:
     """See `TrainingRecord.code_revision`."""
+    if built_of := os.environ.get("AISLE_CODE_REVISION"):
+        return built_of
     try:
         commit = _git("rev-parse", "HEAD")
         return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")

@@ -89,7 +89,9 @@ def arguments(options: RunOptions, rows: int, metric: str) -> dict[str, Any]:
     with the best `metric`."""
     import torch
 
-    steps = options.max_steps if options.max_steps > 0 else -(-rows // options.batch) * options.epochs
+    # transformers spreads a process's batches over all the GPUs that it sees.
+    devices = processes() if processes() > 1 else max(1, torch.cuda.device_count())
+    steps = options.max_steps if options.max_steps > 0 else -(-rows // (options.batch * devices)) * options.epochs
     every = max(1, int(steps) // options.evaluations)
     return {
         "output_dir": str(options.out / CHECKPOINTS),

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from deploy.local.spec import DEFAULT_BUNDLE
+from services.trainer.errors import JobError
 from services.trainer.prepared import open_prepared
 from shared.bundles import Precision, load_bundle
 from tests.benchmarks import figures
@@ -13,6 +14,7 @@ from tests.evaluation import recommend, search, texts, tuning
 from tests.evaluation.datasets import sets
 
 OUT = ROOT / "build" / "eval"
+PREPARED = ROOT / "build" / "data" / "home_depot"
 TASKS = ("recommend", "search")
 
 
@@ -24,7 +26,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--users", type=int, metavar="N", help="ask for a sample of N users of each fold")
     parser.add_argument("--tune", nargs="*", metavar="PART", help="choose settings on the validation folds instead")
     judged = parser.add_argument_group("task search")
-    judged.add_argument("--prepared", type=Path, default=ROOT / "build" / "data" / "home_depot", help="(%(default)s)")
+    judged.add_argument("--prepared", type=Path, default=PREPARED, help="(%(default)s)")
     judged.add_argument("--split", default="test", help="(default: %(default)s)")
     judged.add_argument("--base", default=str(DEFAULT_BUNDLE), help="zero-shot (%(default)s)")
     judged.add_argument("--model", action="append", default=[], help="fine-tuned bi-encoder; repeat for several")
@@ -42,9 +44,14 @@ def _say(line: str) -> None:
 def main() -> int:
     given = _arguments()
     if given.task == "search":
+        try:
+            prepared = open_prepared(given.prepared)
+        except JobError as error:
+            sys.stderr.write(f'{error}\nhow to prepare one: docs/training.md, "Measuring on a judged shop"\n')
+            return 1
         models = search.Models(given.base, given.model, given.reranker, given.precision, given.served)
-        found = search.run(open_prepared(given.prepared), given.split, models, OUT, _say)
-        name = f"search-{given.prepared.name}"
+        found = search.run(prepared, given.split, models, OUT, _say)
+        name = "search" if given.prepared == PREPARED else f"search-{given.prepared.name}"
         path = figures.write(
             name, found, folder=OUT, kind="evaluation", prepared=given.prepared.name, split=given.split
         )

@@ -11,6 +11,7 @@ from services.trainer.evaluate.encode import Named, bundle_path
 from services.trainer.evaluate.measures import Run
 from services.trainer.evaluate.score import Data, Scored, Split, summarise
 from services.trainer.probe import run_all
+from services.trainer.progress import shown
 from shared.bundles import Bundle, BundleKind, ItemLike, Precision, load_bundle, render
 from shared.inference.backends.onnx import open_session
 from shared.inference.cross_encoder import probability
@@ -90,7 +91,8 @@ class FolderReranker:
     def logits(self, pairs: Sequence[Pair]) -> Logits:
         """See `Reranker`."""
         texts = [(self._prompt + query, text) for query, text in pairs]
-        made = np.asarray(self._model.predict(texts, batch_size=64, show_progress_bar=False), np.float32)
+        scores = self._model.predict(texts, batch_size=64, show_progress_bar=shown(len(texts)))
+        made = np.asarray(scores, np.float32)
         return made.reshape(len(pairs), -1)
 
 

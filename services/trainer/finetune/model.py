@@ -15,6 +15,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from services.trainer.base import BaseModel
 from services.trainer.errors import JobError
 from services.trainer.layers import keep_layers
+from services.trainer.progress import shown
 from shared.bundles import Tower
 from shared.bundles.bundle import QUERY_FOLDER
 
@@ -47,7 +48,12 @@ def split(base: BaseModel, max_tokens: int, query_layers: int) -> SentenceTransf
 def encode(model: SentenceTransformer, texts: Sequence[str], tower: Tower) -> NDArray[np.float32]:
     """(texts, dimensions), rows of unit length. Prompts are in the texts already."""
     rows = model.encode(
-        list(texts), task=_TASKS[tower], prompt="", batch_size=64, show_progress_bar=False, normalize_embeddings=True
+        list(texts),
+        task=_TASKS[tower],
+        prompt="",
+        batch_size=64,
+        show_progress_bar=shown(len(texts)),
+        normalize_embeddings=True,
     )
     return np.asarray(rows, np.float32)
 

@@ -8,6 +8,7 @@ from sentence_transformers.util import mine_hard_negatives
 
 from services.trainer.finetune.data import Judgements, Texts
 from services.trainer.prepared import Grades
+from services.trainer.progress import shown
 
 RANKS = (5, 60)
 """The very first unjudged items are often good ones that nobody judged; far down they are not hard."""
@@ -43,7 +44,7 @@ def mined_negatives(
         corpus_prompt="",
         output_format="triplet",
         batch_size=64,
-        verbose=False,
+        verbose=shown(len(items)),
     )
     ids = {text: item for item, text in sorted(items.items(), reverse=True)}
     found = {(row["anchor"], row["positive"]): ids[row["negative"]] for row in mined}

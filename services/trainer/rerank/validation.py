@@ -7,6 +7,7 @@ from sentence_transformers.sentence_transformer.evaluation import SentenceEvalua
 from services.trainer.evaluate.measures import NDCG_10, per_query
 from services.trainer.finetune.validation import METRIC
 from services.trainer.prepared import Grades
+from services.trainer.progress import shown
 from services.trainer.rerank.data import RankedList
 
 
@@ -34,6 +35,6 @@ class ListValidation(SentenceEvaluator):
 def score_lists(model: CrossEncoder, lists: list[RankedList]) -> list[list[float]]:
     """The model's logits for every item of every list."""
     pairs = [(each.query, text) for each in lists for text in each.texts]
-    scores = np.asarray(model.predict(pairs, batch_size=64, show_progress_bar=False)).ravel().tolist()
+    scores = np.asarray(model.predict(pairs, batch_size=64, show_progress_bar=shown(len(pairs)))).ravel().tolist()
     ends = np.cumsum([len(each.texts) for each in lists]).tolist()
     return [scores[end - len(each.texts) : end] for each, end in zip(lists, ends, strict=True)]

@@ -89,3 +89,8 @@ def test_prometheus_reads_every_service() -> None:
     for name, port in targets.items():
         service = name.replace("-", "_")
         assert int(port) == settings_of(service).model_fields["metrics_port"].default
+
+
+def test_the_trainers_image_takes_the_commit_that_it_records() -> None:
+    assert 'REVISION=""' in dockerfile.stages()["trainer"].of("ARG")
+    assert dockerfile.environment("trainer")["AISLE_CODE_REVISION"] == "${REVISION}"

@@ -1,4 +1,10 @@
-from services.trainer.runs import best
+from pathlib import Path
+
+import pytest
+
+from services.trainer import record
+from services.trainer.run_options import RunOptions
+from services.trainer.runs import arguments, best
 
 
 def test_what_is_told_is_of_the_weights_that_were_kept() -> None:
@@ -9,3 +15,21 @@ def test_what_is_told_is_of_the_weights_that_were_kept() -> None:
 def test_a_base_that_training_made_worse_is_not_told_as_kept() -> None:
     history = [{"eval_valid_x": 0.5}, {"eval_valid_x": 0.3, "eval_runtime": 1.0}, {"eval_valid_x": 0.4}]
     assert best(history, "valid_x") == {"valid_x": 0.4, "base_valid_x": 0.5}
+
+
+@pytest.mark.skipif("__import__('torch').cuda.device_count() > 1", reason="counts what one device does")
+@pytest.mark.parametrize(("processes", "every"), [(1, 25), (4, 6)])
+def test_validations_are_spread_over_the_steps_that_all_processes_take_together(
+    monkeypatch: pytest.MonkeyPatch, processes: int, every: int
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    options = RunOptions(data=Path("data"), out=Path("out"), batch=10, evaluations=4)
+    told = arguments(options, 1_000, "ndcg")
+    assert told["eval_steps"] == told["save_steps"] == every
+
+
+def test_an_image_says_of_what_commit_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AISLE_CODE_REVISION", "abc")
+    assert record.code_revision() == "abc"
+    monkeypatch.setenv("AISLE_CODE_REVISION", "")
+    assert record.code_revision() != "abc"
