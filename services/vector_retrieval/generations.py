@@ -197,6 +197,9 @@ class Generations:
             if self._roles.live is None:
                 raise FailedPreconditionError("nothing is live yet: the first write of a shop makes its generation")
             if self._roles.building is None:
+                if await self._behind(self._building) == self._roles.live:
+                    # What a promotion leaves that was cut off before its last step.
+                    await self._connection.write("drop_alias", lambda client: client.drop_alias(self._building))
                 await self._make(self._building, model_version, dimensions, can, hnsw)
                 await self.refresh()
                 if self._roles.building is not None:

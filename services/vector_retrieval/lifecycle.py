@@ -80,6 +80,7 @@ class Lifecycle:
         self._gate = gate
         self._shared = shared
         self._changing = asyncio.Lock()
+        self._looking = asyncio.Lock()
         self._probes: dict[str, _Probe] = {}
         self._watched_at: dict[str, float] = {}
 
@@ -176,33 +177,42 @@ class Lifecycle:
         """How many items are missing, and the ids of those that are too many."""
         if target == live:
             return 0, []
-        self._writer.watch(target)
-        self._watched_at[target.name] = time.monotonic()
-        await self.settle(target, live)
-        missing, extra = 0, list[str]()
-        async for ids in self.lacking(target, live, can):
-            self._writer.touch(target, ids)
-            missing += len(ids)
-        async for page in self._scanner.pages(target, can, "", (), _SOON):
-            there = await self._scanner.rows(live, [row["id"] for row in page], (), _SOON)
-            extra.extend(row["id"] for row in page if row["id"] not in there)
-        return missing, extra
+        async with self._looking:
+            self._unwatch(target)
+            self._writer.watch(target)
+            await self.settle(target, live)
+            missing, extra = 0, list[str]()
+            async for ids in self.lacking(target, live, can):
+                self._writer.touch(target, ids)
+                missing += len(ids)
+            async for page in self._scanner.pages(target, can, "", (), _SOON):
+                there = await self._scanner.rows(live, [row["id"] for row in page], (), _SOON)
+                extra.extend(row["id"] for row in page if row["id"] not in there)
+            # From its end: a look at millions of items takes longer than one is good for.
+            self._watched_at[target.name] = time.monotonic()
+            return missing, extra
 
     async def _settled(self, target: Generation, live: Generation, options: Options, can: Capabilities) -> Verification:
         """A verification without problems, nothing being too many any more."""
-        if self.suspects(target) is not None:
-            missing = await self._still_missing(target, live)
-        else:
-            missing, extra = await self._compare(target, live, can)
-            for start in range(0, len(extra), PAGE_ROWS):
-                await self._writer.remove(extra[start : start + PAGE_ROWS], target)
-        await self._refuse_if_behind(target, missing)
-        seen = await self._verified(target, live, missing, 0, options, can)
+        await self._refuse_if_behind(target, await self._levelled(target, live, can))
+        seen = await self._verified(target, live, 0, 0, options, can)
         if seen.problems:
             raise FailedPreconditionError(
                 f"generation {target.name} is not fit to be live: {'; '.join(seen.problems)}", reason="GENERATION_UNFIT"
             )
+        if self.suspects(target) is None:
+            # The probe of a large index takes longer than a look is good for; it is not made twice.
+            await self._refuse_if_behind(target, await self._levelled(target, live, can))
         return seen
+
+    async def _levelled(self, target: Generation, live: Generation, can: Capabilities) -> int:
+        """How many items are missing; removes those that are too many."""
+        if self.suspects(target) is not None:
+            return await self._still_missing(target, live)
+        missing, extra = await self._compare(target, live, can)
+        for start in range(0, len(extra), PAGE_ROWS):
+            await self._writer.remove(extra[start : start + PAGE_ROWS], target)
+        return missing
 
     async def _still_missing(self, target: Generation, live: Generation) -> int:
         """How many items are missing now: of the ids touched here, or else by the count."""

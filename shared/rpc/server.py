@@ -46,6 +46,10 @@ _YOUNG_OBJECTS = 10_000
 """Containers made before the garbage collector looks for cycles among them. Python's 700 are a few searches' messages,
 which go without it; at 10,000 there are some megabytes at most that only it could free."""
 
+_OLD_CALLS_S = 3_600.0
+"""For which calls go on, on a connection that is too old for new ones: beyond what the longest take, an import or a
+comparison of two large generations. A drain has a grace of its own."""
+
 _LEAVE_S = 0.2
 """From telling clients that watch to ending connections. gRPC's server cancels calls that have arrived and wait for the
 event loop when it stops, so there should be none. No longer: a client that knows of no other replica looks for one when
@@ -160,7 +164,7 @@ def _server(settings: ServiceSettings, services: Sequence[ServedService], monito
     if settings.max_connection_age_s:
         options += [
             ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
-            ("grpc.max_connection_age_grace_ms", round(settings.grace_s * 1000)),
+            ("grpc.max_connection_age_grace_ms", round(_OLD_CALLS_S * 1000)),
         ]
     server = grpc.aio.server(
         interceptors=[

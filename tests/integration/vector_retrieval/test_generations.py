@@ -2,16 +2,19 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import pytest_asyncio
 from aisle.catalog.v1 import item_pb2
 from aisle.retrieval.v1 import vector_retrieval_pb2 as pb
+from pymilvus import MilvusClient, MilvusException
 
+from services.vector_retrieval import lifecycle
 from services.vector_retrieval.servicer import VectorRetrievalServicer
 from services.vector_retrieval.settings import VectorRetrievalSettings
 from services.vector_retrieval.store import Store
@@ -19,6 +22,7 @@ from shared.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
+    UnavailableError,
     VersionMismatchError,
 )
 from shared.rpc import embeddings
@@ -210,6 +214,47 @@ async def test_what_is_too_much_does_not_go_live(index: Index) -> None:
     assert (await index.verify(new)).extra == 1
     await index.promote(new)
     assert sorted((await index.found(NEW))[0]) == ["b", "c"]
+
+
+async def test_an_index_that_takes_longer_to_look_at_than_a_look_is_good_for_goes_live(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await index.write(*"abc")
+    new = await index.create()
+    await index.catch_up(new)
+    steps = index.store.lifecycle
+    monkeypatch.setattr(lifecycle, "_WATCH_LASTS_S", 1.0)
+
+    def slow(work: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def slowed(*arguments: object) -> Any:
+            await asyncio.sleep(1.1)
+            return await work(*arguments)
+
+        return slowed
+
+    monkeypatch.setattr(steps, "settle", slow(steps.settle))
+    monkeypatch.setattr(steps, "_probe", slow(steps._probe))
+    await index.promote(new)
+    assert sorted((await index.found(NEW))[0]) == ["a", "b", "c"]
+
+
+async def test_a_promotion_that_was_cut_off_does_not_stop_the_next(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await index.write(*"abc")
+    new = await index.create()
+    await index.catch_up(new)
+
+    def broken(client: MilvusClient, alias: str) -> None:
+        raise MilvusException(message="killed here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MilvusClient, "drop_alias", broken)
+        with pytest.raises(UnavailableError):
+            await index.promote(new)
+    assert (await index.states())[NEW] == (pb.GENERATION_STATE_LIVE, 3)
+    assert await index.create() != new
+    assert (await index.found(NEW))[1].generation == new
 
 
 async def test_the_previous_generation_follows(index: Index) -> None:
