@@ -83,6 +83,11 @@ class _Row(Work, Generic[ResultT]):
     index: int
     payload: Sized
 
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody waits for it yet."""
+        return not self.request.future.done()
+
 
 class Batcher(Generic[RowT, ResultT]):
     """One model, one thread, one queue. Bound to the event loop that `start` was awaited on."""

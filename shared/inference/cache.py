@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import AisleError, DeadlineError
+from shared.errors import AisleError, DeadlineError, OverloadedError
 from shared.inference.lru import BytesLRU
 from shared.inference.observer import EngineObserver, NoObserver
 from shared.inference.queue import Priority
@@ -117,17 +117,17 @@ class QueryCache:
                 missing.append(key)
         retried = False
         while missing:
-            flights = self._board(missing, compute, token_vectors, priority, count=not retried)
-            await self._land(flights, deadline)
-            missing = self._collect(flights, missing, found, deadline)
+            joined, own = self._board(missing, compute, token_vectors, priority, count=not retried)
+            await self._land([*joined, *own], deadline)
+            missing = self._collect(joined, own, missing, found, deadline)
             retried = True
         return [found[key] for key in keys]
 
     def _board(
         self, keys: Sequence[Key], compute: Compute, token_vectors: bool, priority: Priority, *, count: bool
-    ) -> list[_Flight]:
-        """The flights that will bring `keys`: running ones are joined, one new one takes the rest."""
-        flights: dict[_Flight, None] = {}
+    ) -> tuple[list[_Flight], list[_Flight]]:
+        """The flights that will bring `keys`: running ones that are joined, and a new one for the rest, if any."""
+        joined: dict[_Flight, None] = {}
         grounded = []
         for key in keys:
             flight = self._flights.get((priority, key))
@@ -136,16 +136,16 @@ class QueryCache:
             if count:
                 self._count(hit=flight is not None)
             if flight is not None:
-                flights[flight] = None
+                joined[flight] = None
             else:
                 grounded.append(key)
-        if grounded:
-            flight = _Flight(grounded, compute, token_vectors)
-            flights[flight] = None
-            for key in grounded:
-                self._flights[priority, key] = flight
-            flight.task.add_done_callback(lambda _: self._retire(flight, priority))
-        return list(flights)
+        if not grounded:
+            return list(joined), []
+        own = _Flight(grounded, compute, token_vectors)
+        for key in grounded:
+            self._flights[priority, key] = own
+        own.task.add_done_callback(lambda _: self._retire(own, priority))
+        return list(joined), [own]
 
     async def _land(self, flights: Sequence[_Flight], deadline: float | None) -> None:
         for flight in flights:
@@ -163,24 +163,36 @@ class QueryCache:
             raise DeadlineError("the deadline passed before the work was done")
 
     def _collect(
-        self, flights: Sequence[_Flight], keys: Sequence[Key], found: dict[Key, Outcome], deadline: float | None
+        self,
+        joined: Sequence[_Flight],
+        own: Sequence[_Flight],
+        keys: Sequence[Key],
+        found: dict[Key, Outcome],
+        deadline: float | None,
     ) -> list[Key]:
-        """Fill `found`; returns what has to be tried again: another caller's deadline was not ours."""
+        """Fill `found`; returns what has to be tried again: another caller's deadline was not ours, and where there was
+        no room for its many rows there may be for fewer."""
         landed: dict[Key, Outcome] = {}
         again = False
-        for flight in flights:
+        for flight in [*joined, *own]:
             if flight.task.cancelled():
                 again = True
                 continue
             error = flight.task.exception()
             if error is None:
                 landed.update(flight.task.result())
-            elif isinstance(error, DeadlineError) and self._time_left(deadline):
+            elif self._is_anothers(error, flight in joined and len(flight.keys) > len(keys), deadline):
                 again = True
             else:
                 raise error
         found.update((key, landed[key]) for key in keys if key in landed)
         return [key for key in keys if key not in landed] if again else []
+
+    def _is_anothers(self, error: BaseException, larger: bool, deadline: float | None) -> bool:
+        """Whether it says nothing of this caller; `larger`: the flight was another's, for more rows."""
+        if isinstance(error, DeadlineError):
+            return self._time_left(deadline)
+        return larger and isinstance(error, OverloadedError)
 
     def _retire(self, flight: _Flight, priority: Priority) -> None:
         self._take_off_board(flight)

@@ -52,7 +52,7 @@ class CrossEncoder(OwnsBatcher):
             raise InvalidArgumentError.of("query", "is not valid Unicode text") from None
         rows = await self._thread.map(lambda text: self._pairs.pair(start, text), texts)
         good = [row for row in rows if isinstance(row, Tokens)]
-        results = iter(await self.batcher.submit(good, priority=priority, deadline=until))
+        results = iter(await self.submit_in_time(good, priority=priority, until=until))
         outcomes: dict[int, float | AisleError] = {}
         for index, row in enumerate(rows):
             outcome = next(results) if isinstance(row, Tokens) else row

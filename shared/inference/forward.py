@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from shared.errors import AisleError, InternalError
+from shared.errors import AisleError, DeadlineError, InternalError
 from shared.inference.backend import Backend
 from shared.inference.observer import EngineObserver
 from shared.inference.pace import Pace
@@ -24,9 +24,14 @@ class HasPayload(Protocol):
     def size(self) -> int:
         """Tokens."""
 
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody waits for it yet."""
+
 
 R = TypeVar("R", bound=HasPayload)
 ResultT = TypeVar("ResultT")
+_GONE = DeadlineError("nobody waits for it any more")
 Done = Sequence[tuple[R, ResultT | AisleError]]
 
 
@@ -51,18 +56,23 @@ class Forward(Generic[ResultT]):
         self._clock = clock
 
     def __call__(self, batch: Sequence[R]) -> Done[R, ResultT]:
-        """One outcome a row, in order. Raises nothing that is a row's fault."""
+        """One outcome a row. Raises nothing that is a row's fault."""
         try:
             outcomes = self._once(batch)
         except Exception as error:
             if len(batch) > 1:
                 middle = len(batch) // 2
-                return [*self(batch[:middle]), *self(batch[middle:])]
+                return [*self._again(batch[:middle]), *self._again(batch[middle:])]
             outcomes = [error]
         done = [(row, self._outcome(outcome)) for row, outcome in zip(batch, outcomes, strict=True)]
         if failed := sum(isinstance(outcome, AisleError) for _, outcome in done):
             self._observer.failed(failed)
         return done
+
+    def _again(self, half: Sequence[R]) -> Done[R, ResultT]:
+        gone: list[tuple[R, ResultT | AisleError]] = [(row, _GONE) for row in half if not row.wanted]
+        left = [row for row in half if row.wanted] if gone else half
+        return [*gone, *self(left)] if left else gone
 
     def _once(self, batch: Sequence[R]) -> Sequence[ResultT | Exception]:
         started = self._clock()

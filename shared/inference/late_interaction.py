@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.bundles import Bundle, BundleKind, Tower
-from shared.errors import AisleError, DeadlineError, InvalidArgumentError
+from shared.errors import AisleError, DeadlineError, InvalidArgumentError, OverloadedError
 from shared.inference.batcher import Batcher
 from shared.inference.encoder import TokenizerThread
 from shared.inference.lru import BytesLRU
@@ -155,7 +155,12 @@ class LateInteraction(OwnsBatcher):
         rows = await self._thread.map(self._items.encode, list(missing.values()))
         batch = {key: row for key, row in zip(missing, rows, strict=True) if isinstance(row, Tokens)}
         errors.update((key, row) for key, row in zip(missing, rows, strict=True) if isinstance(row, AisleError))
-        outcomes = await self.batcher.submit([*first, *batch.values()], priority=priority, deadline=until)
+        try:
+            outcomes = await self.submit_in_time([*first, *batch.values()], priority=priority, until=until)
+        except OverloadedError as error:
+            if first or not ready:
+                raise
+            outcomes = [error] * len(batch)
         for key, outcome in zip(batch, outcomes[len(first) :], strict=True):
             if isinstance(outcome, AisleError):
                 errors[key] = outcome

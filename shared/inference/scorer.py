@@ -85,6 +85,15 @@ class OwnsBatcher:
         self.bundle = bundle
         self.batcher = batcher
 
+    async def submit_in_time(
+        self, rows: Sequence[Any], *, priority: Priority, until: float | None
+    ) -> Sequence[Any | AisleError]:
+        """As `Batcher.submit`; rows for which no time was left are unscored, each, and no error of the call."""
+        try:
+            return await self.batcher.submit(rows, priority=priority, deadline=until)
+        except DeadlineError as error:
+            return [error] * len(rows)
+
     async def start(self) -> None:
         """Start the batcher."""
         await self.batcher.start()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from shared.bundles import Tower
 
@@ -42,6 +43,8 @@ class TextTokenizer:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
         self._normalizer: Any = self._tokenizer.normalizer
+        # Others read a space as part of the word behind it (byte-level BPE).
+        self._splits_on_space = isinstance(self._tokenizer.pre_tokenizer, BertPreTokenizer)
         self._prompt = prompt
         self._tower = tower
         self.max_tokens = max_tokens
@@ -62,10 +65,13 @@ class TextTokenizer:
         return Tokens(both.ids, both.type_ids)
 
     def normalize(self, text: str) -> str:
-        """What the tokenizer sees of `text` (lower case, accents, …), whitespace collapsed: equal means same vector."""
+        """What the tokenizer sees of `text` (lower case, accents, …), white space collapsed where it tells nothing.
+
+        Equal means same vector.
+        """
         if self._normalizer is not None:
             text = self._normalizer.normalize_str(text)
-        return " ".join(text.split())
+        return " ".join(text.split()) if self._splits_on_space else text
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -99,6 +99,33 @@ async def test_a_poison_row_among_63_good_ones_fails_alone(start: Start) -> None
     assert recorder.failed_rows == 1
 
 
+async def test_what_nobody_waits_for_is_not_run_again_when_its_batch_failed(start: Start) -> None:
+    backend = DummyBackend(poison=lambda row: row.ids[0] == 13)
+    batcher, first = await held(start, backend)
+    calls = [asyncio.ensure_future(batcher.submit([words(4, first=index)])) for index in (12, 13, 14)]
+    await asyncio.sleep(0)
+    loop, prepare = asyncio.get_running_loop(), backend.prepare
+    passes: list[list[int]] = []
+
+    def cancelling(rows: Sequence[Tokens]) -> Sequence[Tokens]:
+        passes.append(sorted(row.ids[0] for row in rows))
+        if len(rows) == 3:
+            asyncio.run_coroutine_threadsafe(cancelled(calls[2]), loop).result(5)
+        return prepare(rows)
+
+    async def cancelled(call: asyncio.Task[Any]) -> None:
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+
+    backend.prepare = cancelling  # type: ignore[method-assign]
+    backend.gate.set()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    await first
+    assert isinstance(outcomes[2], asyncio.CancelledError)
+    assert [12, 13, 14] in passes
+    assert not any(14 in rows for rows in passes if len(rows) < 3)
+
+
 async def test_a_poison_row_fails_nobody_elses_request(start: Start) -> None:
     backend = DummyBackend(poison=lambda row: row.ids[0] == 13)
     batcher, first = await held(start, backend)

@@ -127,6 +127,21 @@ async def test_another_callers_deadline_is_not_ours() -> None:
     await asyncio.gather(leader, return_exceptions=True)
 
 
+async def test_anothers_many_rows_that_found_no_room_are_not_ours() -> None:
+    cache, model = QueryCache(1 << 20), Model()
+    model.gate.clear()
+    model.error = OverloadedError("no room for 3 more")
+    leader = asyncio.ensure_future(fetch(cache, model, keys("red", "blue", "green")))
+    await asyncio.sleep(0)
+    follower = asyncio.ensure_future(fetch(cache, model, keys("red")))
+    await asyncio.sleep(0)
+    model.gate.set()
+    with pytest.raises(OverloadedError):
+        await leader
+    model.error = None
+    assert len(await follower) == 1
+
+
 async def test_errors_reach_all_who_wait_and_are_not_kept() -> None:
     cache, model = QueryCache(1 << 20), Model()
     model.error = OverloadedError("full")

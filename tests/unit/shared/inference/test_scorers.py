@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from shared.bundles import Bundle, Pooling
-from shared.errors import DeadlineError, InternalError, InvalidArgumentError
+from shared.errors import DeadlineError, InternalError, InvalidArgumentError, OverloadedError
 from shared.inference import (
     BackendName,
     Batcher,
@@ -254,3 +254,37 @@ async def test_the_bundle_decides_which_scorer(bundle: Bundle, cross_bundle: Bun
         CrossEncoder(bundle, late.batcher)
     with pytest.raises(ValueError, match="not a bi-encoder"):
         LateInteraction(cross_bundle, cross.batcher)
+
+
+async def test_known_items_are_scored_when_no_time_or_room_is_left_for_others(bundle: Bundle) -> None:
+    backend = DummyBackend(output=Output.TOKENS)
+    scorer = LateInteraction(bundle, Batcher(backend, Limits(rows=4)))
+    await scorer.start()
+    given = query_rows(scorer, "red shoes")
+    known = await scorer.score("red shoes", TEXTS[:1], query_rows=given)
+    late = await scorer.score("red shoes", TEXTS[:2], query_rows=given, deadline=time.monotonic() + 0.004)
+    assert late.values == [known.values[0], None]
+    assert not late.failures
+    others = [f"item {number}" for number in range(5)]
+    backend.gate.clear()
+    backend.entered.clear()
+    running = asyncio.ensure_future(scorer.batcher.submit([Tokens([2, 3])]))
+    assert await asyncio.to_thread(backend.entered.wait, 5)
+    waiting = asyncio.ensure_future(scorer.batcher.submit([Tokens([2, 3])] * 4))
+    await asyncio.sleep(0)
+    full = await scorer.score("red shoes", [TEXTS[0], *others], query_rows=given)
+    assert full.values == [known.values[0], *[None] * 5]
+    assert all(isinstance(error, OverloadedError) for error in full.failures.values())
+    with pytest.raises(OverloadedError):
+        await scorer.score("red shoes", others, query_rows=given)
+    backend.gate.set()
+    await asyncio.gather(running, waiting)
+    await scorer.close()
+
+
+async def test_a_cross_encoder_without_time_scores_nothing_and_fails_nothing(cross_bundle: Bundle) -> None:
+    scorer = CrossEncoder(cross_bundle, Batcher(DummyBackend(output=Output.LOGITS)))
+    await scorer.start()
+    found = await scorer.score("a", ["b", "c"], deadline=time.monotonic() + 0.004)
+    assert (found.values, found.failures) == ([None, None], {})
+    await scorer.close()

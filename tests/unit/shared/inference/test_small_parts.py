@@ -1,7 +1,10 @@
 """Pace, watchdog, padding and the split of a batch's output."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from shared.bundles import Bundle
 from shared.errors import InternalError
@@ -81,3 +84,13 @@ def test_normalised_texts_are_what_the_tokenizer_sees(bundle: Bundle) -> None:
     assert tokenizer.normalize("  Crème\tBRÛLÉE ") == "creme brulee"
     for text in ("Crème BRÛLÉE", "a  b\n c", "x"):
         assert tokenizer.encode(text).ids == tokenizer.encode(tokenizer.normalize(text)).ids
+
+
+def test_white_space_that_a_tokenizer_reads_is_part_of_what_it_sees(tmp_path: Path) -> None:
+    letters = {letter: index for index, letter in enumerate(pre_tokenizers.ByteLevel.alphabet())}
+    made = Tokenizer(models.BPE(letters, []))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = TextTokenizer(tmp_path / "tokenizer.json", 16)
+    assert tokenizer.encode("a  b").ids != tokenizer.encode("a b").ids
+    assert tokenizer.normalize("a  b") != tokenizer.normalize("a b")
