@@ -1,5 +1,7 @@
 """From the name of a backend, as it stands in a setting, to one that is ready to be batched for."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
 
@@ -54,7 +56,8 @@ def open_backend(
     are not free for anything else. For a process that has its cores to itself. `latency` is for lone short queries on
     ONNX Runtime without it: see `OnnxBackend.open`.
 
-    Raises `BundleError` where the bundle has no such graph, `ValueError` where the machine has no such device.
+    Raises `BundleError` where the bundle has no such graph, `ValueError` where the machine has no such device or
+    library.
     """
     if tower is None and bundle.manifest.towers == 2:
         return Towers(
@@ -71,7 +74,8 @@ def open_backend(
             own = Output.LOGITS if bundle.manifest.kind is BundleKind.CROSS_ENCODER else Output.SENTENCE
             return DummyBackend(bundle.manifest.dimensions, output=output or own)
         case BackendName.ONNX_INT8 | BackendName.ONNX_FP32 | BackendName.ONNX_CUDA:
-            from shared.inference.backends.onnx import CPU, CUDA, OnnxBackend
+            with _installed("encoder-cpu"):
+                from shared.inference.backends.onnx import CPU, CUDA, OnnxBackend
 
             precision = Precision.INT8 if name is BackendName.ONNX_INT8 else Precision.FP32
             provider = CUDA if name is BackendName.ONNX_CUDA else CPU
@@ -87,11 +91,22 @@ def open_backend(
             )
         case _:
             # Imported where used: a CPU encoder's image has no torch.
-            from shared.inference.backends.torch import TorchBackend
+            with _installed("encoder-gpu"):
+                from shared.inference.backends.torch import TorchBackend
 
             device = "cpu" if name is BackendName.TORCH_CPU else "cuda"
             dtype = "float16" if name is BackendName.TORCH_CUDA_FP16 else None
             return TorchBackend.open(bundle, output=output, tower=tower, device=device, dtype=dtype, threads=threads)
+
+
+@contextmanager
+def _installed(extra: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"it needs {error.name}, which is not installed here: pip install 'aisle[{extra}]', or another backend"
+        ) from error
 
 
 def open_scorer(

@@ -1,5 +1,6 @@
 """Pace, watchdog, padding and the split of a batch's output."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from shared.bundles import Bundle
 from shared.errors import InternalError
+from shared.inference import BackendName, open_backend
 from shared.inference.backend import Output, SentenceAndTokens
 from shared.inference.backends.rows import split_rows
 from shared.inference.pace import LEAST_RETRY_S, MOST_RETRY_S, Pace
@@ -94,3 +96,17 @@ def test_white_space_that_a_tokenizer_reads_is_part_of_what_it_sees(tmp_path: Pa
     tokenizer = TextTokenizer(tmp_path / "tokenizer.json", 16)
     assert tokenizer.encode("a  b").ids != tokenizer.encode("a b").ids
     assert tokenizer.normalize("a  b") != tokenizer.normalize("a b")
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "extra"),
+    [(BackendName.ONNX_CUDA, "onnxruntime", "encoder-cpu"), (BackendName.TORCH_CPU, "torch", "encoder-gpu")],
+)
+def test_a_backend_whose_library_is_not_there_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, bundle: Bundle, name: BackendName, library: str, extra: str
+) -> None:
+    for module in ("shared.inference.backends.onnx", "shared.inference.backends.torch"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ValueError, match=rf"it needs {library}, which is not installed .*aisle\[{extra}\]"):
+        open_backend(name, bundle)
