@@ -107,6 +107,8 @@ class Facts:
     items: int | None = None
     generation: str | None = None
     """Of the live index; empty before its first write."""
+    kind: str = ""
+    """Of the model, as `GetModel` names it: `bi-encoder`, `cross-encoder`, `late-interaction`."""
 
 
 def facts(name: str, address: str, *, timeout_s: float = 2.0) -> Facts:
@@ -115,7 +117,8 @@ def facts(name: str, address: str, *, timeout_s: float = 2.0) -> Facts:
         try:
             if name in _GET_MODEL:
                 model = _GET_MODEL[name](opened).GetModel(model_pb2.GetModelRequest(), timeout=timeout_s).model
-                return Facts(f"{model.version} ({model.name}, {model.backend} {model.precision})", model.version)
+                told = f"{model.version} ({model.name}, {model.backend} {model.precision})"
+                return Facts(told, model.version, kind=model.kind)
             if name == "vector_retrieval":
                 stub = vector_retrieval_pb2_grpc.VectorRetrievalStub(opened)
                 status = stub.GetStatus(vector_retrieval_pb2.GetStatusRequest(), timeout=timeout_s)

@@ -16,8 +16,9 @@ from pathlib import Path
 from deploy.local import catalogue, client, reindex, state, view
 from deploy.local.errors import LocalError
 from deploy.local.mesh import Mesh
-from deploy.local.spec import ROOT, MeshSpec
-from shared.bundles import BundleError, BundleKind, Channel, Registry
+from deploy.local.spec import ROOT, MeshSpec, ServiceSpec
+from deploy.local.state import State
+from shared.bundles import BundleError, BundleKind, Channel, ChannelName, Registry
 
 _SWITCH_TIMEOUT_S = 60.0
 """Looking, loading and warming up take some 15 s with the settings of services."""
@@ -48,7 +49,12 @@ def run(location: str, folder: Path, override: str | None) -> int:
         return status
     if kind is BundleKind.BI_ENCODER:
         catalogue.note_bundle(spec.index, registry.local(version))
-    _wait(spec, location, version, kind)
+        following, others = _rerankers(known, spec, location)
+        encoders = [service for each in ("query_encoder", "item_encoder") for service in spec.replicas(each)]
+        _wait([*encoders, *following], location, version)
+        _tell_stayed(others, location, version)
+    else:
+        _wait(spec.replicas("reranker"), location, version)
     return 0
 
 
@@ -69,10 +75,25 @@ def _run(command: list[str], spec: MeshSpec) -> int:
     return subprocess.run(command, cwd=ROOT, env=spec.job_environment("TRAINER"), check=False).returncode
 
 
-def _wait(spec: MeshSpec, location: str, version: str, kind: BundleKind) -> None:
-    """Until all that follow the registry have switched; those that do not follow it are told at the end."""
-    kinds = ("query_encoder", "item_encoder") if kind is BundleKind.BI_ENCODER else ("reranker",)
-    asked = [service for each in kinds for service in spec.replicas(each)]
+def _rerankers(known: State, spec: MeshSpec, location: str) -> tuple[list[ServiceSpec], list[ServiceSpec]]:
+    """Those that were started to follow the live channel of the registry at `location`, and the others."""
+    follow = {service.name for service in known.services if follows(service.bundle, location)}
+    rerankers = spec.replicas("reranker")
+    return [s for s in rerankers if s.name in follow], [s for s in rerankers if s.name not in follow]
+
+
+def follows(bundle: str, location: str) -> bool:
+    """Whether a service told `bundle` follows the live channel of the registry at `location` (absolute, or a URL).
+    Raises `BundleError` where `bundle` names a channel that is none."""
+    followed = ChannelName.parse(bundle)
+    if followed is None or followed.channel is not Channel.LIVE:
+        return False
+    # Services are started in ROOT.
+    return followed.location == location or (ROOT / followed.location).resolve() == Path(location)
+
+
+def _wait(asked: list[ServiceSpec], location: str, version: str) -> None:
+    """Until all of `asked` have switched. Raises `LocalError` naming those that have not in `_SWITCH_TIMEOUT_S`."""
     until = time.monotonic() + _SWITCH_TIMEOUT_S
     waiting = asked
     while waiting and time.monotonic() < until:
@@ -89,3 +110,17 @@ def _wait(spec: MeshSpec, location: str, version: str, kind: BundleKind) -> None
             f"{late} did not switch within {_SWITCH_TIMEOUT_S:.0f} s. What does not follow the registry "
             f"is started with it: `make down`, then {variables} make up. What does says in its log what is wrong"
         )
+
+
+def _tell_stayed(rerankers: list[ServiceSpec], location: str, version: str) -> None:
+    for service in rerankers:
+        facts = client.facts(service.kind.name, service.address)
+        if facts.kind == "late-interaction" and facts.version != version:
+            view.console.print(
+                f"{service.name} does not follow the registry: it orders what {version} finds by {facts.version}, and "
+                f"reads each query once more. To have it follow too: `make down`, then `make up` with "
+                f"{service.kind.prefix}BUNDLE='registry:{location}#live' beside what the encoders are told",
+                style="yellow",
+                markup=False,
+                soft_wrap=True,
+            )

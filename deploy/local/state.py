@@ -28,6 +28,8 @@ class Running:
     log: str
     started_at: float
     """Seconds since 1970."""
+    bundle: str = ""
+    """As it was told at its start; empty where it runs no model."""
 
     @property
     def address(self) -> str:
@@ -100,7 +102,8 @@ class State:
 def running(service: ServiceSpec, spec: MeshSpec, process: ProcessId, started_at: float) -> Running:
     """The entry of `service`, started as `process`."""
     log = str(spec.log(service))
-    return Running(service.name, process, service.port, service.metrics_port, log, started_at)
+    bundle = spec.environment(service)[f"{service.kind.prefix}BUNDLE"] if service.kind.has_bundle else ""
+    return Running(service.name, process, service.port, service.metrics_port, log, started_at, bundle)
 
 
 def operator(folder: Path) -> TlsFiles | None:

@@ -45,7 +45,7 @@ def terminal(tmp_path: Path, registry: Registry) -> Iterator[Terminal]:
     )
     follow = {
         f"AISLE_{service}_{name}": value
-        for service in ("QUERY_ENCODER", "ITEM_ENCODER")
+        for service in ("QUERY_ENCODER", "ITEM_ENCODER", "RERANKER")
         for name, value in (("BUNDLE", f"registry:{registry.location}#live"), ("BUNDLE_POLL_S", POLL_S))
     }
     opened = Terminal(tmp_path, port_base(), follow)
@@ -69,14 +69,20 @@ def test_a_candidate_goes_live_without_a_failed_or_mixed_search(
         assert registry.channel(Channel.LIVE).version == old
         said = terminal.run("promote", "--registry", registry.location, "--override", "a test")
         time.sleep(2)
-    assert f"switched to {new}: query_encoder, item_encoder" in said
+    assert f"switched to {new}: query_encoder, item_encoder, reranker\n" in said
+    assert "does not follow" not in said
     assert terminal.pids() == before, "nothing had to start again"
 
     assert [answer for answer in answers if not isinstance(answer, gateway_pb2.SearchResponse)] == []
     seen = Counter(map(told, answers))
+    ordered = Counter(answer.info.model_versions.reranker for answer in answers)
     with capsys.disabled():
-        sys.stdout.write(f"\n{len(answers)} searches while a candidate went live, 0 failed: {dict(seen)}\n")
+        sys.stdout.write(
+            f"\n{len(answers)} searches while a candidate went live, 0 failed: {dict(seen)}, by {dict(ordered)}\n"
+        )
     assert set(seen) == {(old, old, ""), (old, old, "PREVIOUS_GENERATION"), (new, new, "")}
+    assert set(ordered) == {old, new}
+    assert answers[-1].info.model_versions.reranker == new
     assert {answer.results[0].item.id for answer in answers} == {"x"}
     # What is searched by the new model is also written by it.
     assert "41 rows are in the index" in terminal.run("ingest", *terminal.catalogue, "--restart")
@@ -85,21 +91,28 @@ def test_a_candidate_goes_live_without_a_failed_or_mixed_search(
     assert f"switched to {new}" in terminal.run("promote", "--registry", registry.location)
 
 
-def test_it_goes_live_behind_certificates_and_in_every_replica(terminal: Terminal, registry: Registry) -> None:
+def test_behind_certificates_every_replica_switches_and_a_reranker_that_stays_is_told(
+    terminal: Terminal, registry: Registry
+) -> None:
     old, new = (load_bundle(f"registry:{registry.location}#{channel}").version for channel in reversed(Channel))
+    del terminal.env["AISLE_RERANKER_BUNDLE"]
     terminal.run("up", *terminal.catalogue, *terminal.ports, "--mesh", "mtls", "--replicas", "query_encoder=2")
     terminal.run("ingest", *terminal.catalogue)
     operator = Authority(terminal.folder / "certificates").files(OPERATOR)
     with searching(f"127.0.0.1:{terminal.port_base}", shown=operator) as answers:
         said = terminal.run("promote", "--registry", registry.location, "--override", "a test")
         time.sleep(2)
-    assert f"switched to {new}: query_encoder, query_encoder-2, item_encoder" in said
+    assert f"switched to {new}: query_encoder, query_encoder-2, item_encoder\n" in said
+    assert f"reranker does not follow the registry: it orders what {new} finds by {old}" in said
+    assert f"AISLE_RERANKER_BUNDLE='registry:{registry.location}#live'" in said
     assert [answer for answer in answers if not isinstance(answer, gateway_pb2.SearchResponse)] == []
     assert {told(answer) for answer in answers} >= {(old, old, ""), (new, new, "")}
+    # The token vectors of new queries are of another model than the re-ranker's, which reads the words itself.
+    assert {answer.info.model_versions.reranker for answer in answers} == {old}
 
 
 def told(answer: Any) -> tuple[str, str, str]:
-    """The versions that an answer names, and what it had to do without."""
+    """The versions of query and items that an answer names, and what it had to do without."""
     reasons = [gateway_pb2.DegradedReason.Name(each.reason) for each in answer.info.degraded]
     versions = answer.info.model_versions
     return versions.query_encoder, versions.index, ",".join(each.removeprefix("DEGRADED_REASON_") for each in reasons)

@@ -1,5 +1,6 @@
 """What one command writes about a mesh, another reads."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from deploy.local import state
 from deploy.local.errors import LocalError
 from deploy.local.process import ProcessId
+from deploy.local.spec import MeshSpec
 from deploy.local.state import Running, State
 
 
@@ -31,6 +33,25 @@ def test_it_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert read.ports() == {"reranker": (1000, 2000), "gateway": (1000, 2000)}
     state.forget(tmp_path)
     assert state.load(tmp_path) is None
+
+
+def test_it_notes_which_bundle_a_process_was_told(tmp_path: Path) -> None:
+    told = {"AISLE_RERANKER_BUNDLE": "registry:build/registry#live"}
+    spec = MeshSpec.default(index=tmp_path / "index", folder=tmp_path, bundle=tmp_path / "model", environ=told)
+    bundles = {s.name: state.running(s, spec, me(), 1.5).bundle for s in spec.services}
+    assert bundles["reranker"] == "registry:build/registry#live"
+    assert bundles["query_encoder"] == str(tmp_path / "model")
+    assert bundles["gateway"] == ""
+
+
+def test_a_file_from_before_bundles_were_noted_is_read(tmp_path: Path) -> None:
+    state.save(tmp_path, State("/data/milvus.db", [running("reranker")]))
+    written = json.loads(state.path(tmp_path).read_text())
+    del written["services"][0]["bundle"]
+    state.path(tmp_path).write_text(json.dumps(written))
+    read = state.load(tmp_path)
+    assert read is not None
+    assert read.service("reranker").bundle == ""
 
 
 def test_replicas_are_processes_of_one_service() -> None:
