@@ -141,6 +141,10 @@ def _tell(found: "Findings") -> None:
             change = found.differences[name]
             line += f"  baseline {found.baseline_measures[name].mean:.4f}  {change.mean:+.4f}  p {change.p_value:.4f}"
         log.info("%s", line)
-    for name, number in found.model.classification.values.items():
-        beside = f"  baseline {found.baseline.classification.values[name]:.4f}" if found.baseline else ""
-        log.info("%s", f"{name.replace('_', ' '):<17} {number:.4f}{beside}")
+    for name, interval in found.intervals.items():
+        number = found.model.classification.values[name]
+        line = f"{name.replace('_', ' '):<17} {number:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+        if found.baseline:
+            before, shift = found.baseline.classification.values[name], found.shifts[name]
+            line += f"  baseline {before:.4f}  {shift.value:+.4f}  p {shift.p_value:.4f}"
+        log.info("%s", line)
