@@ -46,7 +46,10 @@ class Data:
         self.popularity = dict(prepared.split("train").group_by("item_id").len().iter_rows())
         judged = {item for part in (self.split, self.tuning) for items in part.qrels.values() for item in items}
         self.items: list[Item] = []
+        self.catalogue = 0
+        """Items there are; `items` are those that are searched."""
         for item in prepared.items():
+            self.catalogue += 1
             if not most_items or item.id in judged or len(self.items) < most_items:
                 self.items.append(item)
 

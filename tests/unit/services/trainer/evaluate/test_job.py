@@ -61,7 +61,7 @@ def test_fewer_items_still_hold_the_judged_ones(prepared: PreparedSet) -> None:
     data = Data(prepared, "test", most_items=1)
     judged = {item for items in data.split.qrels.values() for item in items}
     assert judged <= {item.id for item in data.items}
-    assert len(data.items) < 64
+    assert len(data.items) < data.catalogue == 64
 
 
 def test_a_report_is_written_for_people_and_programs(
@@ -84,6 +84,7 @@ def test_a_report_is_written_for_people_and_programs(
         "ndcg@10", "mrr@10", "recall@10", "recall@100", "map", "judged ndcg@10",
     }  # fmt: skip
     assert 0 <= found["differences"]["ndcg@10"]["p_value"] <= 1
+    assert (found["context"]["split"], found["context"]["items"], found["context"]["catalogue"]) == ("test", 64, 64)
     kinds = [found[role]["classification"] for role in ("model", "baseline")]
     assert sum(map(sum, kinds[0]["confusion"])) == kinds[0]["pairs"]
     for name, change in found["classification_differences"].items():
@@ -103,9 +104,12 @@ def test_texts_from_the_catalogue_cannot_become_markup(tiny_base: Path, tmp_path
 
 
 def test_without_a_baseline_nothing_is_compared(prepared: PreparedSet, tiny_base: Path, tmp_path: Path) -> None:
-    arguments = ["--data", str(prepared.path), "--model", str(tiny_base), "--split", "valid"]
+    arguments = ["--data", str(prepared.path), "--model", str(tiny_base), "--split", "valid", "--most-items", "1"]
     assert command.main(["evaluate", *arguments, "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "evaluation.json").read_text())
+    context = found["context"]
+    assert (context["split"], context["most_items"], context["catalogue"]) == ("valid", 1, 64)
+    assert 0 < context["items"] < 64
     assert found["differences"] == found["classification_differences"] == {}
     assert set(found["model"]["classification"]["intervals"]["roc_auc"]) == {"low", "high"}
     assert "baseline" not in found
