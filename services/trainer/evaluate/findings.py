@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from services.trainer.evaluate.measures import NDCG_10
+from services.trainer.evaluate.resampling import Interval, Shift, Values, interval, resample, shift
 from services.trainer.evaluate.score import Data, Scored
 from services.trainer.evaluate.slices import slices
 from services.trainer.evaluate.statistics import Difference, Estimate, compare, estimate
@@ -52,15 +53,20 @@ class Findings:
     measures: dict[str, Estimate]
     baseline_measures: dict[str, Estimate]
     differences: dict[str, Difference]
+    intervals: dict[str, Interval]
+    """Of the measures of classification."""
+    baseline_intervals: dict[str, Interval]
+    shifts: dict[str, Shift]
+    """The same measures, one model beside the other."""
     slices: list[Slice]
     worst: list[WorstQuery]
     context: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
         """`evaluation.json`: numbers only, no texts of queries or items."""
-        rows = {"model": (self.model, self.measures)}
+        rows = {"model": (self.model, self.measures, self.intervals)}
         if self.baseline:
-            rows["baseline"] = (self.baseline, self.baseline_measures)
+            rows["baseline"] = (self.baseline, self.baseline_measures, self.baseline_intervals)
         return {
             "context": self.context,
             **{
@@ -74,11 +80,13 @@ class Findings:
                         "confusion": scored.classification.confusion,
                         "pairs": scored.classification.pairs,
                         "relevant": scored.classification.relevant,
+                        "intervals": {name: asdict(value) for name, value in intervals.items()},
                     },
                 }
-                for role, (scored, measures) in rows.items()
+                for role, (scored, measures, intervals) in rows.items()
             },
             "differences": {name: asdict(value) for name, value in self.differences.items()},
+            "classification_differences": {name: asdict(value) for name, value in self.shifts.items()},
             "slices": [asdict(each) for each in self.slices],
         }
 
@@ -87,12 +95,16 @@ def find(model: Scored, baseline: Scored | None, data: Data, context: dict[str, 
     """Means, intervals, tests and slices of one model, beside another's where one is given."""
     categories = {item.id: item.category_path[0] for item in data.items if item.category_path}
     groups = slices(data.split.queries, data.relevant, categories, data.popularity, data.before)
+    ours, theirs = resample(model.judged), resample(baseline.judged) if baseline else {}
     return Findings(
         model=model,
         baseline=baseline,
         measures=_estimates(model),
         baseline_measures=_estimates(baseline) if baseline else {},
         differences={name: _paired(model, baseline, name) for name in model.measures} if baseline else {},
+        intervals=_intervals(ours),
+        baseline_intervals=_intervals(theirs),
+        shifts=_shifts(model, ours, baseline, theirs) if baseline else {},
         slices=[
             _slice(kind, name, keys, model, baseline) for kind, named in groups.items() for name, keys in named.items()
         ],
@@ -103,6 +115,18 @@ def find(model: Scored, baseline: Scored | None, data: Data, context: dict[str, 
 
 def _estimates(scored: Scored) -> dict[str, Estimate]:
     return {name: estimate(list(values.values())) for name, values in scored.measures.items()}
+
+
+def _intervals(resamples: Values) -> dict[str, Interval]:
+    return {name: interval(values) for name, values in resamples.items()}
+
+
+def _shifts(model: Scored, ours: Values, baseline: Scored, theirs: Values) -> dict[str, Shift]:
+    before = baseline.classification.values
+    return {
+        name: shift(value - before[name], ours[name], theirs[name], model.judged.count)
+        for name, value in model.classification.values.items()
+    }
 
 
 def _paired(model: Scored, baseline: Scored, measure: str, keys: list[str] | None = None) -> Difference:

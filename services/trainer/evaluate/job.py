@@ -38,7 +38,7 @@ class EvaluateOptions:
     split: str = "test"
     precision: Precision = Precision.INT8
     most_items: int = 0
-    """0: the whole catalogue. Fewer make every number higher; for a quick look only."""
+    """0: the whole catalogue. Fewer make every number higher; for a quick look only, which `promote` objects to."""
     before: Path | None = None
     """Folder with the same split of an earlier set: slices of kind "age" tell its queries from those that are new."""
 
@@ -51,13 +51,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retriever", default=MINILM, help="bi-encoder whose first 50 items a cross-encoder orders (%(default)s)"
     )
-    parser.add_argument("--split", default="test", help="of the prepared set (default %(default)s)")
+    parser.add_argument(
+        "--split", default="test", help="of the prepared set (default %(default)s, as promote wants it)"
+    )
     parser.add_argument("--out", required=True, type=Path, help=f"folder for {HTML} and {JSON}")
     parser.add_argument(
         "--precision", type=Precision, choices=list(Precision), default=Precision.INT8,
         help="which graph of a bundle (default %(default)s: the one that is served)",
     )  # fmt: skip
-    parser.add_argument("--most-items", type=int, default=0, help="search this many items only (default: all)")
+    parser.add_argument(
+        "--most-items", type=int, default=0, help="search this many items only (default: all, as promote wants it)"
+    )
     parser.add_argument(
         "--before", type=Path, help="an earlier prepared set: its queries and the new ones are told apart"
     )
@@ -85,6 +89,8 @@ def evaluate(options: EvaluateOptions) -> "Findings":
         "split": options.split,
         "queries": len(data.relevant),
         "items": len(data.items),
+        "catalogue": data.catalogue,
+        "most_items": options.most_items,
         **of,
         "threshold chosen on": data.tuning_split,
         "data": prepared.content_hash[:16],
@@ -141,6 +147,10 @@ def _tell(found: "Findings") -> None:
             change = found.differences[name]
             line += f"  baseline {found.baseline_measures[name].mean:.4f}  {change.mean:+.4f}  p {change.p_value:.4f}"
         log.info("%s", line)
-    for name, number in found.model.classification.values.items():
-        beside = f"  baseline {found.baseline.classification.values[name]:.4f}" if found.baseline else ""
-        log.info("%s", f"{name.replace('_', ' '):<17} {number:.4f}{beside}")
+    for name, interval in found.intervals.items():
+        number = found.model.classification.values[name]
+        line = f"{name.replace('_', ' '):<17} {number:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+        if found.baseline:
+            before, shift = found.baseline.classification.values[name], found.shifts[name]
+            line += f"  baseline {before:.4f}  {shift.value:+.4f}  p {shift.p_value:.4f}"
+        log.info("%s", line)

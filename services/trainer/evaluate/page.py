@@ -4,6 +4,7 @@ from html import escape
 
 from services.trainer.evaluate import plots
 from services.trainer.evaluate.findings import Findings, Shown, WorstQuery
+from services.trainer.evaluate.resampling import Interval, Shift
 from services.trainer.evaluate.statistics import Difference, Estimate
 
 _STYLE = """
@@ -61,14 +62,25 @@ def _measures(findings: Findings) -> str:
 
 def _classification(findings: Findings) -> str:
     kinds = [findings.model.classification] + ([findings.baseline.classification] if findings.baseline else [])
-    head = ["measure", "model", *(["baseline"] if len(kinds) > 1 else [])]
-    names = [*kinds[0].values, "threshold"]
-    body = [
-        [name.replace("_", " "), *(f"{kind.values.get(name, kind.threshold):.4f}" for kind in kinds)] for name in names
-    ]
-    note = f"{kinds[0].pairs:,} pairs, {kinds[0].relevant:,} relevant. The threshold gives the best F1 on the split "
+    head = ["measure", "model", "95 % interval"]
+    if findings.baseline:
+        head += ["baseline", "95 % interval", "difference", "95 % interval", "p (paired)"]
+    body = []
+    for name, interval in findings.intervals.items():
+        cells = [name.replace("_", " "), f"{kinds[0].values[name]:.4f}", _interval(interval)]
+        if findings.baseline:
+            change = findings.shifts[name]
+            cells += [f"{kinds[1].values[name]:.4f}", _interval(findings.baseline_intervals[name])]
+            told, p_value = _change(change.value, change.p_value)
+            cells += [told, _interval(change), p_value]
+        body.append(cells)
+    thresholds = " and ".join(f"{kind.threshold:.4f}" for kind in kinds)
     chosen = escape(str(findings.context.get("threshold chosen on", "")))
-    return _table(head, body) + f"<p><small>{note}{chosen}.</small></p>"
+    note = (
+        f"{kinds[0].pairs:,} pairs, {kinds[0].relevant:,} relevant. Threshold {thresholds}, which gives the best F1 on "
+        f"the split {chosen}. Intervals and two-sided p by bootstrap over queries, the same draws for both models."
+    )
+    return _table(head, body) + f"<p><small>{note}</small></p>"
 
 
 def _confusion(findings: Findings) -> str:
@@ -110,14 +122,21 @@ def _shown(items: list[Shown]) -> str:
 
 
 def _estimate(value: Estimate) -> list[str]:
-    return [f"{value.mean:.4f}", f"{value.low:.4f} to {value.high:.4f}"]
+    return [f"{value.mean:.4f}", _interval(value)]
+
+
+def _interval(value: Estimate | Interval | Shift) -> str:
+    return f"{value.low:.4f} to {value.high:.4f}"
 
 
 def _difference(value: Difference) -> list[str]:
-    sure = value.p_value < 0.05
-    mood = ("better" if value.mean > 0 else "worse") if sure else "dim"
-    p_value = "&lt; 0.001" if value.p_value < 0.001 else f"{value.p_value:.3f}"
-    return [f'<span class="{mood}">{value.mean:+.4f}</span>', p_value, f"{value.wins:,} / {value.losses:,}"]
+    return [*_change(value.mean, value.p_value), f"{value.wins:,} / {value.losses:,}"]
+
+
+def _change(value: float, p_value: float) -> list[str]:
+    mood = ("better" if value > 0 else "worse") if p_value < 0.05 else "dim"
+    told = "&lt; 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+    return [f'<span class="{mood}">{value:+.4f}</span>', told]
 
 
 def _table(head: list[str], body: list[list[str]], text_columns: int = 1) -> str:

@@ -11,6 +11,7 @@ from services.trainer.errors import JobError
 from services.trainer.evaluate.classification import Classification, best_threshold, classify
 from services.trainer.evaluate.encode import Encoder, Named, Vectors
 from services.trainer.evaluate.measures import NDCG_10, Qrels, Run, per_query
+from services.trainer.evaluate.resampling import Judged
 from services.trainer.prepared import Grades, PreparedSet
 
 if TYPE_CHECKING:
@@ -45,7 +46,10 @@ class Data:
         self.popularity = dict(prepared.split("train").group_by("item_id").len().iter_rows())
         judged = {item for part in (self.split, self.tuning) for items in part.qrels.values() for item in items}
         self.items: list[Item] = []
+        self.catalogue = 0
+        """Items there are; `items` are those that are searched."""
         for item in prepared.items():
+            self.catalogue += 1
             if not most_items or item.id in judged or len(self.items) < most_items:
                 self.items.append(item)
 
@@ -69,6 +73,8 @@ class Scored:
     measures: dict[str, dict[str, float]]
     """By measure and query key."""
     classification: Classification
+    judged: Judged
+    """What `classification` is of."""
     run: Run
     """The first `DEPTH` items of each query with their cosines."""
 
@@ -91,6 +97,8 @@ def summarise(model: Named, data: Data, run: Run, pairs: Run, tuning: Run) -> Sc
     """Measures of `run`, what `model` returned for the split's queries, and of its scores of the judged items: `pairs`
     are the split's, `tuning` those of `data.tuning`, on which the threshold of relevance is chosen."""
     threshold = best_threshold(*_labels(data.tuning.qrels, tuning, data.grades))
+    labels, scores = _labels(data.split.qrels, pairs, data.grades)
+    sizes = [len(items) for items in data.split.qrels.values()]
     return Scored(
         name=model.name,
         version=model.version,
@@ -98,7 +106,8 @@ def summarise(model: Named, data: Data, run: Run, pairs: Run, tuning: Run) -> Sc
             **per_query(data.split.qrels, run, data.grades),
             JUDGED_NDCG_10: judged_ndcg(data.split.qrels, pairs, data.grades),
         },
-        classification=classify(*_labels(data.split.qrels, pairs, data.grades), threshold),
+        classification=classify(labels, scores, threshold),
+        judged=Judged(np.repeat(np.arange(len(sizes)), sizes), np.array(labels), np.array(scores), threshold),
         run=run,
     )
 

@@ -38,9 +38,20 @@ class Slice(_Read):
     difference: Change | None = None
 
 
+class Context(_Read):
+    """What was measured on. Older reports do not say all of it: an empty split and None are not known."""
+
+    split: str = ""
+    items: int | None = None
+    """That were searched."""
+    catalogue: int | None = None
+    """Items that there are."""
+
+
 class Report(_Read):
     """An `evaluation.json`."""
 
+    context: Context = Context()
     model: Measured
     baseline: Measured | None = None
     differences: dict[str, Change] = Field(default_factory=dict)

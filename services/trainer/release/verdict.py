@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 
 from services.trainer.release.policy import Policy
-from services.trainer.release.report import Report
+from services.trainer.release.report import Context, Report
+
+HELD_OUT = "test"
+"""The split that no job learns from or chooses by."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,12 @@ def by_report(report: Report, policy: Policy, candidate: str, live: str, remedy:
     if report.baseline is None or report.baseline.version != live:
         beside = "nothing" if report.baseline is None else report.baseline.version or "a model folder"
         return Verdict([f"the evaluation compares with {beside}, not with the live {live}: {remedy}"])
+    unfit = _unfit(report.context, remedy)
     change = report.differences.get(policy.measure)
     if change is None:
         known = ", ".join(report.differences) or "none"
-        return Verdict([f"the evaluation has no {policy.measure} (it has: {known}): change `measure` of the policy"])
+        missing = f"the evaluation has no {policy.measure} (it has: {known}): change `measure` of the policy"
+        return Verdict([*unfit, missing])
     evidence = {
         policy.measure: report.model.measures[policy.measure].mean,
         f"{policy.measure} gain": change.mean,
@@ -42,7 +47,20 @@ def by_report(report: Report, policy: Policy, candidate: str, live: str, remedy:
             f"{policy.measure} rises by {change.mean:+.4f}, which chance explains with p {change.p_value:.4f}, above "
             f"{policy.max_p_value:g} (max_p_value): evaluate on more queries"
         )
-    return Verdict(objections + _worse_slices(report, policy), evidence)
+    return Verdict(unfit + objections + _worse_slices(report, policy), evidence)
+
+
+def _unfit(context: Context, remedy: str) -> list[str]:
+    """A report may be for a quick look, or of what the model has learnt by heart."""
+    objections = []
+    if context.split not in ("", HELD_OUT):
+        objections.append(f"the evaluation is of the split {context.split}, not of {HELD_OUT}: {remedy}")
+    if context.items is not None and context.catalogue is not None and context.items < context.catalogue:
+        objections.append(
+            f"the evaluation searched {context.items:,} of {context.catalogue:,} items, which makes every number "
+            f"higher: without --most-items, {remedy}"
+        )
+    return objections
 
 
 def _worse_slices(report: Report, policy: Policy) -> list[str]:

@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "evaluations": "validations a run",
         "validation_queries": "of the valid split",
         "validation_items": "distractors in validation",
-        "most_items": "items searched in the evaluation; 0: all",
+        "most_items": "items searched in the evaluation; 0: all, as promote wants it",
         "seed": "same seed and data, same metrics within noise",
     }.items():
         default = getattr(_DEFAULTS, name)

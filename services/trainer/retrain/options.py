@@ -31,7 +31,7 @@ class RetrainOptions:
     validation_queries: int = 400
     validation_items: int = 5_000
     most_items: int = 0
-    """Items searched in the evaluation; 0: the whole catalogue."""
+    """Items searched in the evaluation; 0: the whole catalogue. `promote` objects to fewer."""
     seed: int = 0
     precision: Precision = Precision.INT8
     floors: Floors = field(default_factory=Floors)

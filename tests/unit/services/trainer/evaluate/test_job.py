@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -60,7 +61,7 @@ def test_fewer_items_still_hold_the_judged_ones(prepared: PreparedSet) -> None:
     data = Data(prepared, "test", most_items=1)
     judged = {item for items in data.split.qrels.values() for item in items}
     assert judged <= {item.id for item in data.items}
-    assert len(data.items) < 64
+    assert len(data.items) < data.catalogue == 64
 
 
 def test_a_report_is_written_for_people_and_programs(
@@ -71,7 +72,7 @@ def test_a_report_is_written_for_people_and_programs(
     arguments = ["evaluate", "--data", str(prepared.path), "--model", str(tiny_base), "--out", str(tmp_path / "out")]
     assert command.main([*arguments, "--baseline", str(other)]) == 0
     assert "ndcg@10" in caplog.text
-    assert "roc auc" in caplog.text
+    assert re.search(r"roc auc +0\.\d+ \[0\.\d+, [01]\.\d+\]  baseline 0\.\d+  [+-]0\.\d+  p [01]\.\d+", caplog.text)
     text = (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8")
     document = Document(text)
     assert document.open == []
@@ -83,7 +84,15 @@ def test_a_report_is_written_for_people_and_programs(
         "ndcg@10", "mrr@10", "recall@10", "recall@100", "map", "judged ndcg@10",
     }  # fmt: skip
     assert 0 <= found["differences"]["ndcg@10"]["p_value"] <= 1
-    assert sum(map(sum, found["model"]["classification"]["confusion"])) == found["model"]["classification"]["pairs"]
+    assert (found["context"]["split"], found["context"]["items"], found["context"]["catalogue"]) == ("test", 64, 64)
+    kinds = [found[role]["classification"] for role in ("model", "baseline")]
+    assert sum(map(sum, kinds[0]["confusion"])) == kinds[0]["pairs"]
+    for name, change in found["classification_differences"].items():
+        assert change["value"] == kinds[0][name] - kinds[1][name]
+        assert 0 < change["p_value"] <= 1
+        told = [kinds[0]["intervals"][name], kinds[1]["intervals"][name], change]
+        assert all(f"{each['low']:.4f} to {each['high']:.4f}" in document.text for each in told)
+    assert set(found["classification_differences"]) >= {"roc_auc", "average_precision", "f1"}
 
 
 def test_texts_from_the_catalogue_cannot_become_markup(tiny_base: Path, tmp_path: Path) -> None:
@@ -95,10 +104,14 @@ def test_texts_from_the_catalogue_cannot_become_markup(tiny_base: Path, tmp_path
 
 
 def test_without_a_baseline_nothing_is_compared(prepared: PreparedSet, tiny_base: Path, tmp_path: Path) -> None:
-    arguments = ["--data", str(prepared.path), "--model", str(tiny_base), "--split", "valid"]
+    arguments = ["--data", str(prepared.path), "--model", str(tiny_base), "--split", "valid", "--most-items", "1"]
     assert command.main(["evaluate", *arguments, "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "evaluation.json").read_text())
-    assert found["differences"] == {}
+    context = found["context"]
+    assert (context["split"], context["most_items"], context["catalogue"]) == ("valid", 1, 64)
+    assert 0 < context["items"] < 64
+    assert found["differences"] == found["classification_differences"] == {}
+    assert set(found["model"]["classification"]["intervals"]["roc_auc"]) == {"low", "high"}
     assert "baseline" not in found
 
 

@@ -23,12 +23,17 @@ def change(mean: float, p_value: float) -> dict[str, float]:
 
 
 def report(
-    model: Bundle, baseline: Bundle, gain: float = 0.1, p_value: float = 0.001, slices: Mapping[str, Any] | None = None
+    model: Bundle,
+    baseline: Bundle,
+    gain: float = 0.1,
+    p_value: float = 0.001,
+    slices: Mapping[str, Any] | None = None,
+    context: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """As `evaluate` writes it; `slices`: (gain, p) by kind and name."""
     measures = {"ndcg@10": {"mean": 0.5, "low": 0.4, "high": 0.6, "queries": 9}}
     return {
-        "context": {},
+        "context": {"split": "test", "items": 64, "catalogue": 64, "most_items": 0, "data": "0f"} | dict(context or {}),
         "model": {"name": "a", "version": model.version, "measures": measures, "classification": {}},
         "baseline": {"name": "b", "version": baseline.version, "measures": measures, "classification": {}},
         "differences": {"ndcg@10": change(gain, p_value)},
@@ -184,6 +189,51 @@ def test_every_objection_is_told_and_an_override_leaves_its_trace(shop: Shop) ->
     assert last.version == shop.second.version
     assert last.override == "the old one is broken"
     assert len(last.objections) == 2
+
+
+@pytest.mark.parametrize(
+    ("context", "why"),
+    [
+        ({"split": "train"}, "is of the split train, not of test"),
+        ({"split": "valid"}, "is of the split valid, not of test"),
+        ({"items": 1_000, "catalogue": 54_667, "most_items": 1_000}, "searched 1,000 of 54,667 items"),
+    ],
+)
+def test_what_was_measured_on_too_easy_a_task_is_refused(shop: Shop, context: dict[str, Any], why: str) -> None:
+    shop.publish(shop.second)
+    file = shop.written(report(shop.second, shop.first, context=context))
+    said = shop.run("promote", "--report", file, "--no-index", code=1)
+    assert why in said
+    assert "evaluate --model registry:" in said
+    assert shop.live() == shop.first.version
+    shop.run("promote", "--report", file, "--no-index", "--override", "a small shop's first week")
+    *_, last = shop.registry.channel(Channel.LIVE).changes
+    assert last.override == "a small shop's first week"
+    assert len(last.objections) == 1
+    assert why in last.objections[0]
+
+
+def test_both_easy_tasks_are_told_beside_what_else_speaks_against_it(shop: Shop) -> None:
+    shop.publish(shop.second)
+    easy = {"split": "train", "items": 1, "most_items": 1}
+    said = shop.run(
+        "promote", "--report", shop.written(report(shop.second, shop.first, gain=0, context=easy)), "--no-index", code=1
+    )
+    assert all(why in said for why in ("the split train", "searched 1 of 64 items", "it must rise"))
+
+
+@pytest.mark.parametrize(
+    "context",
+    [{"items": 64, "catalogue": 64, "most_items": 100}, {"split": "test", "items": 5}, {}, None],
+    ids=["as many as there are", "before the catalogue's size was told", "nothing told", "no context"],
+)
+def test_a_report_that_tells_of_no_easy_task_is_taken(shop: Shop, context: dict[str, Any] | None) -> None:
+    shop.publish(shop.second)
+    told = report(shop.second, shop.first) | {"context": context}
+    if context is None:
+        del told["context"]
+    shop.run("promote", "--report", shop.written(told), "--no-index")
+    assert shop.live() == shop.second.version
 
 
 def test_an_override_that_was_not_needed_is_no_trace(shop: Shop) -> None:
