@@ -9,6 +9,7 @@ from aisle.retrieval.v1 import vector_retrieval_pb2 as pb
 from aisle.retrieval.v1 import vector_retrieval_pb2_grpc
 
 from services.vector_retrieval import wire, wire_browse, wire_generations
+from services.vector_retrieval.calls import MANY_HITS
 from services.vector_retrieval.search import Consistency
 from services.vector_retrieval.store import Store
 from shared.rpc import embeddings
@@ -60,7 +61,10 @@ class VectorRetrievalServicer(vector_retrieval_pb2_grpc.VectorRetrievalServicer)
     async def Search(self, request: pb.SearchRequest, context: Any) -> pb.SearchResponse:
         """Finds the best candidates for each query of the batch."""
         query = wire.query_from_proto(request)
-        return wire.answer_to_proto(await self._store.search(query), query.facets)
+        answer = await self._store.search(query)
+        if sum(map(len, answer.candidates)) > MANY_HITS:
+            return await asyncio.to_thread(wire.answer_to_proto, answer, query.facets)
+        return wire.answer_to_proto(answer, query.facets)
 
     async def BrowseItems(self, request: pb.BrowseItemsRequest, context: Any) -> pb.BrowseItemsResponse:
         """Items that meet a filter, the most popular first."""

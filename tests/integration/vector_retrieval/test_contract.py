@@ -1,10 +1,11 @@
 """What the service promises, alike on every home. Asked through the servicer, so in the words of the wire."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -332,6 +333,30 @@ async def test_many_hits_and_large_items(shop: Shop) -> None:
     assert len({hit.item.id for hit in hits}) == 1000
     assert [hit.dense_rank for hit in hits] == list(range(1, 1001))
     assert next(hit.item for hit in hits if hit.item.id == items[0].id).description == items[0].description
+
+
+async def test_a_batch_of_very_many_hits_is_read_and_told_on_threads(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the loop would do nothing else for as long: no health, no other search."""
+    on_threads: list[str] = []
+    to_thread = asyncio.to_thread
+
+    async def noted(work: Callable[..., Any], *arguments: Any) -> Any:
+        on_threads.append(work.__name__)
+        return await to_thread(work, *arguments)
+
+    rng = np.random.default_rng(1)
+    await shop.upsert(*(shop.item(str(i)) for i in range(800)), vectors=rng.normal(size=(800, DIMENSIONS)))
+    monkeypatch.setattr(asyncio, "to_thread", noted)
+    asked = rng.normal(size=(3, DIMENSIONS))
+    found = await shop.search(embeddings=query(*asked), limit=800)
+    assert {"_hits", "answer_to_proto"} <= set(on_threads)
+    on_threads.clear()
+    for at, vector in enumerate(asked):
+        alone = await shop.search(embeddings=query(vector), limit=800)
+        assert shop.names(found, at)[:50] == shop.names(alone)[:50]
+    assert not {"_hits", "answer_to_proto"} & set(on_threads)
 
 
 async def test_a_write_goes_on_when_its_caller_leaves(shop: Shop) -> None:
