@@ -15,6 +15,7 @@ from services.trainer.errors import JobError
 from services.trainer.record import TrainingRecord, read_record
 from shared.bundles import (
     DEFAULT_TEMPLATE,
+    BundleKind,
     ChannelName,
     ItemTemplate,
     Manifest,
@@ -57,6 +58,8 @@ class BaseModel:
     prompts: Prompts
     item_template: ItemTemplate = DEFAULT_TEMPLATE
     """The one it was trained with; the default for a model that was not trained here."""
+    dimensions: int = 0
+    """Leading components that its vectors have, where a bundle settled that they are not all; else 0."""
     grew_from: str = ""
     """The base of its base, and so on; `name` for a model that was not trained here."""
     version: str = ""
@@ -177,10 +180,18 @@ def _as_used(base: BaseModel) -> BaseModel:
         prompts=settled.prompts,
         max_tokens=settled.max_item_tokens,
         item_template=settled.item_template,
+        dimensions=_dimensions(base, settled),
         grew_from=settled.base_model,
         version=settled.version if isinstance(settled, Manifest) else "",
         record=settled if isinstance(settled, TrainingRecord) else None,
     )
+
+
+def _dimensions(base: BaseModel, settled: Manifest | TrainingRecord) -> int:
+    if isinstance(settled, TrainingRecord):
+        return settled.dimensions
+    whole = settled.kind is BundleKind.CROSS_ENCODER or settled.dimensions == base.config["hidden_size"]
+    return 0 if whole else settled.dimensions
 
 
 def _pooling(path: Path) -> tuple[Pooling, bool]:

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 
 from services.trainer.base import BaseModel
+from services.trainer.errors import JobError
 from services.trainer.graph import Architecture, Fp32Linear, Fp32Table, GraphSpec, Int8Table, build_graph
 from services.trainer.int8 import export_int8
 from services.trainer.options import ExportOptions
@@ -28,16 +29,21 @@ log = logging.getLogger(__name__)
 def convert(staged: Path, base: BaseModel, validation: ValidationSet, options: ExportOptions) -> Manifest:
     """Put everything but `bundle.json` into `staged`, and return what is to stand in it.
 
-    Raises `JobError` when the base is not supported, differs from torch, or misses the floors.
+    Raises `JobError` when the base is not supported, cannot have the vectors asked for, differs from torch, or misses
+    the floors.
     """
     if options.kind is BundleKind.CROSS_ENCODER:
         base.check_one_tower("export --kind cross-encoder")
+        if options.dimensions:
+            raise JobError(f"--dimensions {options.dimensions}: a cross-encoder has no vectors; leave it out")
     towers = {Tower.ITEM: base}
     if base.query is not None:
         towers[Tower.QUERY] = base.query
-    base.copy_to(staged)
-    parts = {tower: _part(staged, tower, one, options) for tower, one in towers.items()}
+    dimensions = options.dimensions or base.dimensions
+    parts = {tower: _part(staged, tower, one, options.kind, dimensions) for tower, one in towers.items()}
     spec = parts[Tower.ITEM].spec
+    _warn_of_untrained(spec, base)
+    base.copy_to(staged)
     manifest = Manifest(
         kind=options.kind,
         name=options.name or base.name.rsplit("/", 1)[-1],
@@ -46,7 +52,7 @@ def convert(staged: Path, base: BaseModel, validation: ValidationSet, options: E
         pooling=base.pooling,
         normalize=base.normalize,
         towers=2 if base.query is not None else 1,
-        dimensions=spec.labels or spec.architecture.hidden,
+        dimensions=spec.labels or spec.length,
         max_query_tokens=min(options.max_query_tokens, base.max_tokens),
         max_item_tokens=min(options.max_item_tokens or base.max_tokens, base.max_tokens),
         prompts=base.prompts,
@@ -98,7 +104,7 @@ class _Part:
         self, fp32: onnxruntime.InferenceSession, probe: Probe, options: ExportOptions
     ) -> tuple[Parity, Int8Report]:
         """Compares `fp32` with torch, and writes the int8 graph."""
-        reference = Reference(self.folder, self.spec.kind, self.base.pooling, self.base.normalize)
+        reference = Reference(self.folder, self.spec.kind, self.base.pooling, self.base.normalize, self.spec.length)
         parity = check_parity(fp32, reference, probe.inputs)
         table = Int8Table() if options.slim else Fp32Table()
         path = self._path(Precision.INT8)
@@ -119,11 +125,26 @@ class _Part:
         return self.folder / "onnx" / f"model_{precision}.onnx"
 
 
-def _part(staged: Path, tower: Tower, base: BaseModel, options: ExportOptions) -> _Part:
+def _part(staged: Path, tower: Tower, base: BaseModel, kind: BundleKind, dimensions: int) -> _Part:
     architecture = Architecture.of(base.config, base.weights)
-    labels = architecture.labels(base.weights) if options.kind is BundleKind.CROSS_ENCODER else 0
-    spec = GraphSpec(architecture, options.kind, base.pooling, base.normalize, labels)
+    if kind is BundleKind.CROSS_ENCODER:
+        spec = GraphSpec(architecture, kind, labels=architecture.labels(base.weights))
+    elif 0 <= dimensions <= architecture.hidden:
+        spec = GraphSpec(architecture, kind, base.pooling, base.normalize, labels=0, dimensions=dimensions)
+    else:
+        raise JobError(f"--dimensions {dimensions}: the base's vectors have {architecture.hidden}; ask for 1 to that")
     return _Part(tower, staged / QUERY_FOLDER if tower is Tower.QUERY else staged, base, spec)
+
+
+def _warn_of_untrained(spec: GraphSpec, base: BaseModel) -> None:
+    if spec.kind is BundleKind.CROSS_ENCODER or spec.length == spec.architecture.hidden or base.record is None:
+        return
+    trained = base.record.options.get("dimensions")
+    if trained is not None and spec.length not in trained:
+        log.warning(
+            "--dimensions %d: %s was trained for vectors of %s components, not of these",
+            *(spec.length, base.path, " and ".join(map(str, trained or [spec.architecture.hidden]))),
+        )
 
 
 def _probes(

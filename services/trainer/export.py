@@ -42,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-query-tokens", type=int, default=64, metavar="N")
     parser.add_argument("--max-item-tokens", type=int, metavar="N", help="default: what the base allows")
     parser.add_argument(
+        "--dimensions",
+        type=int,
+        default=0,
+        metavar="N",
+        help="vectors of the leading N components, as finetune-encoder --dimensions trains them; 0: the base's own",
+    )
+    parser.add_argument(
         "--cosine-floor",
         type=float,
         default=Floors().cosine_mean,
@@ -76,6 +83,7 @@ def main(arguments: argparse.Namespace) -> int:
             name=arguments.name,
             max_query_tokens=arguments.max_query_tokens,
             max_item_tokens=arguments.max_item_tokens,
+            dimensions=arguments.dimensions,
             floors=Floors(cosine_mean=arguments.cosine_floor, ndcg_drop=arguments.ndcg_drop),
             slim=arguments.slim,
             force=arguments.force,
@@ -125,6 +133,7 @@ def _hash_inputs(base: BaseModel, options: ExportOptions) -> str:
             options.name,
             options.max_query_tokens,
             options.max_item_tokens,
+            options.dimensions or base.dimensions,
             options.floors.model_dump(),
             options.slim,
             base.item_template.model_dump(),

@@ -24,6 +24,9 @@ class ExportOptions:
     max_query_tokens: int = 64
     max_item_tokens: int | None = None
     """None: what the base allows."""
+    dimensions: int = 0
+    """Leading components of a bi-encoder's vectors, 1 to the model's own length; 0: the base's own, fewer than all
+    where it is, or grew from, a bundle that has fewer."""
     floors: Floors = field(default_factory=Floors)
     slim: bool = False
     """The int8 graph alone, words in int8 too: to serve on a CPU from a small download, and nothing else."""

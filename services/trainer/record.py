@@ -28,6 +28,8 @@ class TrainingRecord(BaseModel):
     item_template: ItemTemplate
     prompts: Prompts
     max_item_tokens: int
+    dimensions: int = 0
+    """Leading components that the vectors of the base's bundle have; 0: all, or no bundle."""
     training_data: str
     """Content hash of the prepared set."""
     data_sources: dict[str, str] = Field(default_factory=dict)

@@ -17,7 +17,10 @@ Array = NDArray[np.float32]
 class Reference:
     """The model as its authors would run it, padded, one output at a time."""
 
-    def __init__(self, path: Path, kind: BundleKind, pooling: Pooling, normalize: bool) -> None:
+    def __init__(
+        self, path: Path, kind: BundleKind, pooling: Pooling, normalize: bool, dimensions: int | None = None
+    ) -> None:
+        """`dimensions`: leading components of a bi-encoder's vectors; None: all."""
         disable_progress_bar()  # type: ignore[no-untyped-call]
         loader = AutoModelForSequenceClassification if kind is BundleKind.CROSS_ENCODER else AutoModel
         self._model = loader.from_pretrained(
@@ -26,6 +29,7 @@ class Reference:
         self._kind = kind
         self._pooling = pooling
         self._normalize = normalize
+        self._dimensions = dimensions
 
     def run(self, batch: PaddedBatch) -> tuple[Array, ...]:
         """(logits,) of a cross-encoder, else (token embeddings with zeros at padding, sentence embedding)."""
@@ -36,7 +40,7 @@ class Reference:
                 if self._model.config.type_vocab_size > 1:
                     inputs["token_type_ids"] = torch.from_numpy(batch.types)
                 return (self._model(**inputs).logits.numpy(),)
-            tokens = self._model(**inputs).last_hidden_state * mask.unsqueeze(-1)
+            tokens = self._model(**inputs).last_hidden_state[..., : self._dimensions] * mask.unsqueeze(-1)
             mean = tokens.sum(dim=1) / mask.sum(dim=1, keepdim=True)
             pooled = tokens[:, 0] if self._pooling is Pooling.CLS else mean
             if self._normalize:

@@ -148,6 +148,7 @@ def train(
         item_template=base.item_template,
         prompts=base.prompts,
         max_item_tokens=max_tokens,
+        dimensions=base.dimensions,
         training_data=prepared.content_hash,
         data_sources={name: entry.sha256 for name, entry in prepared.report.sources.items()},
         options=plain(options),

@@ -29,11 +29,14 @@ TASK_OF_COLUMN = {
 
 
 def load(base: BaseModel, max_tokens: int, device: str | None = None) -> SentenceTransformer:
-    """The base with its own pooling, in fp32, cutting texts at `max_tokens` tokens. No code of the base is run."""
+    """The base with its own pooling, in fp32, cutting texts at `max_tokens` tokens. No code of the base is run.
+
+    It learns by whole vectors, and encodes to those that a bundle of it has.
+    """
     modules = _modules(base, max_tokens)
     if base.query is not None:
         modules = [Router.for_query_document(_modules(base.query, max_tokens), modules)]
-    return SentenceTransformer(modules=modules, device=device)
+    return SentenceTransformer(modules=modules, device=device, truncate_dim=base.dimensions or None)
 
 
 def split(base: BaseModel, max_tokens: int, query_layers: int) -> SentenceTransformer:
@@ -42,7 +45,8 @@ def split(base: BaseModel, max_tokens: int, query_layers: int) -> SentenceTransf
     query = _modules(base, max_tokens)
     if query_layers:
         keep_layers(query[0].model, query_layers, "--query-layers")
-    return SentenceTransformer(modules=[Router.for_query_document(query, _modules(base, max_tokens))])
+    towers = Router.for_query_document(query, _modules(base, max_tokens))
+    return SentenceTransformer(modules=[towers], truncate_dim=base.dimensions or None)
 
 
 def encode(model: SentenceTransformer, texts: Sequence[str], tower: Tower) -> NDArray[np.float32]:
@@ -122,8 +126,10 @@ def save(model: SentenceTransformer, out: Path) -> None:
             place: SentenceTransformer(modules=list(router.sub_modules[_TASKS[tower]].children()))
             for tower, place in places.items()
         }
-    for place, part in parts.items():
-        part.save_pretrained(str(place), create_model_card=False)
+    # How short its vectors are stands in the record: a second place could contradict it.
+    with model.truncate_embeddings(None):
+        for place, part in parts.items():
+            part.save_pretrained(str(place), create_model_card=False)
 
 
 def trainable_share(model: SentenceTransformer) -> float:

@@ -127,7 +127,9 @@ def _losses(options: FinetuneOptions, model: SentenceTransformer) -> dict[str, t
     elif options.graded_loss is GradedLoss.ANGLE:
         losses["graded"] = AnglELoss(model)
     if options.dimensions:
-        return {name: MatryoshkaLoss(model, loss, list(options.dimensions)) for name, loss in losses.items()}
+        # Whole vectors can be trained, even where the base's bundle has shorter ones.
+        with model.truncate_embeddings(None):
+            return {name: MatryoshkaLoss(model, loss, list(options.dimensions)) for name, loss in losses.items()}
     return losses
 
 

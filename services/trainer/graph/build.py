@@ -27,6 +27,13 @@ class GraphSpec:
     pooling: Pooling = Pooling.MEAN
     normalize: bool = True
     labels: int = 1
+    dimensions: int = 0
+    """Leading components that a bi-encoder's vectors have, 1 to the hidden size; 0: all."""
+
+    @property
+    def length(self) -> int:
+        """Components of a bi-encoder's vectors."""
+        return self.dimensions or self.architecture.hidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +166,9 @@ def build_graph(
 
 def _pool(encoder: _Encoder, x: str, packing: _Packing) -> onnx.ModelProto:
     graph, spec = encoder.graph, encoder.spec
+    if spec.length < spec.architecture.hidden:
+        first, end, axis = (graph.integers(value) for value in (0, spec.length, 1))
+        x = graph.node("Slice", [x, first, end, axis], "leading")
     padded = graph.node("Gather", [x, packing.restore], "tokens_padded")
     graph.node("Cast", ["attention_mask"], "mask_f32", to=onnx.TensorProto.FLOAT)
     mask = graph.node("Unsqueeze", ["mask_f32", graph.integers(2)], "mask_3d")
@@ -172,10 +182,9 @@ def _pool(encoder: _Encoder, x: str, packing: _Packing) -> onnx.ModelProto:
         graph.node("Div", ["token_sum", "token_count"], final)
     if spec.normalize:
         graph.node("LpNormalization", [final], "sentence_embedding", axis=-1, p=2)
-    hidden = spec.architecture.hidden
     outputs: dict[str, list[str | int]] = {
-        "token_embeddings": ["batch", "tokens", hidden],
-        "sentence_embedding": ["batch", hidden],
+        "token_embeddings": ["batch", "tokens", spec.length],
+        "sentence_embedding": ["batch", spec.length],
     }
     return graph.model(spec.architecture.model_type, ["input_ids", "attention_mask"], outputs)
 

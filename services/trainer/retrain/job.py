@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.trainer import runs
+from services.trainer.base import open_base
 from services.trainer.errors import JobError, TooLittleError
 from services.trainer.evaluate import job as evaluation
 from services.trainer.export import export
@@ -184,13 +185,19 @@ def _learn(options: RetrainOptions, live: Bundle, now: PreparedSet, material: "M
             batch=options.batch, learning_rate=options.learning_rate, mixed_precision=options.mixed_precision,
             evaluations=options.evaluations,
             validation_queries=options.validation_queries, validation_items=options.validation_items,
-            max_item_tokens=live.manifest.max_item_tokens, seed=options.seed,
+            max_item_tokens=live.manifest.max_item_tokens, dimensions=_dimensions(live), seed=options.seed,
         )  # fmt: skip
         finetune(replace(asked, resume=runs.go_on_or_clear(model)))
         if options.average < 1:
             average(live.path, model, options.average)
         done.touch()
     return export(ExportOptions(base=str(model), out=run / "bundle", name=live.manifest.name, floors=options.floors))
+
+
+def _dimensions(live: Bundle) -> tuple[int, ...]:
+    """What is trained beside whole vectors, so that the candidate's, as short as the live bundle's, learn too."""
+    whole, served = open_base(str(live.path)).config["hidden_size"], live.manifest.dimensions
+    return (whole, served) if served < whole else ()
 
 
 def _run_folder(options: RetrainOptions, live: Bundle, now: PreparedSet) -> Path:

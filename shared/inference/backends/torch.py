@@ -40,11 +40,13 @@ class _Inputs:
 class TorchBackend:
     """One bundle's model in `transformers`, with scaled-dot-product attention, giving one output."""
 
-    def __init__(self, model: Any, output: Output, pooling: Pooling, normalize: bool) -> None:
+    def __init__(self, model: Any, output: Output, pooling: Pooling, normalize: bool, dimensions: int) -> None:
+        """`dimensions`: leading components of a bi-encoder's vectors; a cross-encoder has none."""
         self._model = model
         self._output = output
         self._pooling = pooling
         self._normalize = normalize
+        self._dimensions = dimensions
         self._device: torch.device = model.device
         self._multiple = BUCKET if self._device.type == "cuda" else 1
         self._needs_types = output is Output.LOGITS and getattr(model.config, "type_vocab_size", 0) > 1
@@ -84,7 +86,7 @@ class TorchBackend:
             local_files_only=True,
         )
         own = Output.LOGITS if cross else Output.SENTENCE
-        return cls(model.eval().to(device), output or own, manifest.pooling, manifest.normalize)
+        return cls(model.eval().to(device), output or own, manifest.pooling, manifest.normalize, manifest.dimensions)
 
     def prepare(self, rows: Sequence[Tokens]) -> _Inputs:
         """Padded arrays on the device."""
@@ -113,7 +115,7 @@ class TorchBackend:
         if self._output is Output.LOGITS:
             return [outputs.logits.float()]
         mask = prepared.mask
-        tokens: torch.Tensor = outputs.last_hidden_state.float() * mask.unsqueeze(-1)
+        tokens: torch.Tensor = outputs.last_hidden_state[..., : self._dimensions].float() * mask.unsqueeze(-1)
         if self._output is Output.TOKENS:
             return [tokens]
         mean = tokens.sum(dim=1) / mask.sum(dim=1, keepdim=True)

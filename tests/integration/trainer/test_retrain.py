@@ -13,6 +13,7 @@ from services.trainer.export import export
 from services.trainer.options import ExportOptions
 from services.trainer.prepare.job import PrepareOptions, prepare
 from services.trainer.prepared import PreparedSet
+from services.trainer.record import read_record
 from services.trainer.retrain.job import _alone, retrain
 from services.trainer.retrain.material import choose
 from services.trainer.retrain.options import RetrainOptions
@@ -85,6 +86,25 @@ def test_a_shop_goes_on_learning(shop: Shop, caplog: pytest.LogCaptureFixture) -
     told = json.loads(kept)
     assert (told["model"]["version"], told["baseline"]["version"]) == (second.version, first.version)
     assert {each["name"] for each in told["slices"] if each["kind"] == "age"} == {"old", "new"}
+
+
+def test_a_candidate_has_vectors_as_short_as_the_live_ones(
+    shop: Shop, tiny_base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    promote(
+        shop.registry, export(ExportOptions(base=str(tiny_base), out=tmp_path / "short", dimensions=16, floors=ANY))
+    )
+    candidate = shop.retrain(32)
+    assert candidate is not None
+    assert candidate.manifest.dimensions == 16
+    record = read_record(candidate.path.parent / "model")
+    assert record is not None
+    assert record.options["dimensions"] == [32, 16]
+    assert "--dimensions" not in caplog.text
+    sizes = json.loads((candidate.path / "config_sentence_transformers.json").read_text())
+    assert "truncate_dim" not in sizes
+    whole = export(ExportOptions(base=str(candidate.path), out=tmp_path / "whole", dimensions=32, floors=ANY))
+    assert whole.manifest.dimensions == 32
 
 
 def test_a_candidate_that_did_not_go_live_costs_no_data(shop: Shop) -> None:

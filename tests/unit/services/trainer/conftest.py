@@ -16,9 +16,9 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def make_base(path: Path, model_type: str = "bert", labels: int = 0) -> Path:
+def make_base(path: Path, model_type: str = "bert", labels: int = 0, seed: int = 0) -> Path:
     """`labels` > 0 makes a …ForSequenceClassification model."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     transformers.utils.logging.disable_progress_bar()
     config = transformers.AutoConfig.for_model(
         model_type,
