@@ -7,7 +7,8 @@
 
 The thread takes whatever waits as soon as it is free. So an idle server runs a single request at once, and a
 busy one finds a batch that grew while the last one ran: no timer has to guess how long to wait. Callers tokenise
-on the loop (or in their own thread) meanwhile.
+on the loop meanwhile, or in threads, with room in the queue kept for the rows (`room_for`): what is being tokenised is
+bounded as what waits is.
 
 A request is a list of rows that may be spread over several batches. Every row ends as a result or as an error of
 its own; a request ends when its last row does, at its deadline, or when its caller is cancelled.
@@ -19,7 +20,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -202,13 +203,45 @@ class Batcher(Generic[RowT, ResultT]):
             self._forget(request)
         return [outcome for outcome in request.outcomes if outcome is not None]
 
-    def _admit(self, rows: Sequence[RowT], priority: Priority, deadline: float | None) -> _Request[ResultT]:
+    @contextlib.contextmanager
+    def room_for(self, rows: int, priority: Priority) -> Iterator[None]:
+        """Keeps room for rows that are still being made: `submit` lets them in if it is called right after the block,
+        before anything is awaited.
+
+        Raises `OverloadedError` and `UnavailableError` where `submit` would, before any work went into the rows.
+        """
+        self._taking_work(rows)
+        with self._wake:
+            reserved = self._queue.reserve(priority, rows)
+        if not reserved:
+            raise self._full(rows, priority)
+        try:
+            yield
+        finally:
+            with self._wake:
+                self._queue.release(priority, rows)
+
+    def _taking_work(self, rows: int) -> asyncio.AbstractEventLoop:
         loop = self._loop
         if loop is None or self._draining or self._crash is not None:
-            self._observer.refused("DRAINING", len(rows))
+            self._observer.refused("DRAINING", rows)
             raise UnavailableError(
                 self.name, f"{self.name} is not taking work: {self.health.reason}", reason="DRAINING"
             )
+        return loop
+
+    def _full(self, rows: int, priority: Priority) -> OverloadedError:
+        with self._wake:
+            ahead = self._queue.tokens(priority)
+            depth = self._queue.rows(priority) + self._queue.reserved(priority)
+        self._observer.refused(OverloadedError.reason, rows)
+        return OverloadedError(
+            f"{depth} {priority} rows wait in {self.name}: no room for {rows} more; retry after a pause",
+            retry_after_s=self._pace.retry_after_s(ahead, DEFAULT_RETRY_AFTER_S),
+        )
+
+    def _admit(self, rows: Sequence[RowT], priority: Priority, deadline: float | None) -> _Request[ResultT]:
+        loop = self._taking_work(len(rows))
         now = self._clock()
         if deadline is not None and deadline <= now:
             self._observer.dropped("deadline", len(rows))
@@ -233,16 +266,12 @@ class Batcher(Generic[RowT, ResultT]):
             accepted = self._queue.offer(request.works)
             if priority is Priority.INTERACTIVE:
                 self._interactive_at = now
-            ahead, depth = self._queue.tokens(priority), self._queue.rows(priority)
+            depth = self._queue.rows(priority)
             if accepted:
                 self._wake.notify()
         self._observer.queue_depth(priority, depth)
         if not accepted:
-            self._observer.refused(OverloadedError.reason, len(rows))
-            raise OverloadedError(
-                f"{depth} {priority} rows wait in {self.name}: no room for {len(rows)} more; retry after a pause",
-                retry_after_s=self._pace.retry_after_s(ahead, DEFAULT_RETRY_AFTER_S),
-            )
+            raise self._full(len(rows), priority)
         self._open.add(request)
         self._emptied.clear()
         if deadline is not None:

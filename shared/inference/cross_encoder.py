@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from shared.bundles import Bundle, BundleKind
 from shared.errors import AisleError, InvalidArgumentError
 from shared.inference.batcher import Batcher
-from shared.inference.encoder import TokenizerThread
+from shared.inference.encoder import TokenizerThreads
 from shared.inference.queue import Priority
 from shared.inference.scorer import OwnsBatcher, Scores, collect, stop_at
 from shared.inference.tokens import TextTokenizer, Tokens
@@ -26,7 +26,7 @@ class CrossEncoder(OwnsBatcher):
         manifest = bundle.manifest
         self._queries = TextTokenizer(bundle.tokenizer_path, manifest.max_query_tokens, manifest.prompts.query)
         self._pairs = TextTokenizer(bundle.tokenizer_path, manifest.max_item_tokens)
-        self._thread = TokenizerThread()
+        self._threads = TokenizerThreads(batcher)
 
     async def warm_up(self) -> None:
         """A short pair, a long one, and a page of pairs."""
@@ -50,7 +50,7 @@ class CrossEncoder(OwnsBatcher):
             start = self._queries.start(query)
         except (TypeError, UnicodeEncodeError):
             raise InvalidArgumentError.of("query", "is not valid Unicode text") from None
-        rows = await self._thread.map(lambda text: self._pairs.pair(start, text), texts)
+        rows = await self._threads.map(lambda text: self._pairs.pair(start, text), texts, priority=priority)
         good = [row for row in rows if isinstance(row, Tokens)]
         results = iter(await self.submit_in_time(good, priority=priority, until=until))
         outcomes: dict[int, float | AisleError] = {}

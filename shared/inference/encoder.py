@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,21 +38,36 @@ class Encoding:
     half the bytes, and the scores of late interaction move by less than 0.0001."""
 
 
-class TokenizerThread:
-    """Tokenises off the event loop when there is much to do, so that the loop and the forward pass go on."""
+class TokenizerThreads:
+    """Tokenises off the event loop when there is much to do, so that the loop and the forward pass go on.
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenize")
+    A thread for each priority, started when first needed: an interactive call waits behind interactive ones only.
+    Slices of bulk calls on a shared thread would still make it wait for a slice of each bulk call there is.
+    """
 
-    async def map(self, function: Callable[[str], Tokens], texts: Sequence[str]) -> list[Tokens | InvalidArgumentError]:
-        """One outcome a text: an error is that of a string that is not text (a lone surrogate)."""
+    def __init__(self, batcher: Batcher[Any, Any]) -> None:
+        self._batcher = batcher
+        self._pools = {
+            priority: ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"tokenize-{priority}")
+            for priority in Priority
+        }
+
+    async def map(
+        self, function: Callable[[str], Tokens], texts: Sequence[str], *, priority: Priority, others: int = 0
+    ) -> list[Tokens | InvalidArgumentError]:
+        """One outcome a text: an error is that of a string that is not text (a lone surrogate).
+
+        The rows are for the batcher, together with `others` that are made already, before anything else is awaited.
+        Raises as `Batcher.room_for`, where there is so much that it takes a thread.
+        """
 
         def all_of_them() -> list[Tokens | InvalidArgumentError]:
             return [_tokenize(function, text, index) for index, text in enumerate(texts)]
 
         if sum(map(len, texts)) <= INLINE_CHARS:
             return all_of_them()
-        return await asyncio.get_running_loop().run_in_executor(self._pool, all_of_them)
+        with self._batcher.room_for(len(texts) + others, priority):
+            return await asyncio.get_running_loop().run_in_executor(self._pools[priority], all_of_them)
 
 
 def _tokenize(function: Callable[[str], Tokens], text: str, index: int) -> Tokens | InvalidArgumentError:
@@ -81,7 +97,7 @@ class BiEncoder:
         self._users = TextTokenizer(
             bundle.tokenizer_path, manifest.max_item_tokens, manifest.prompts.query, Tower.QUERY
         )
-        self._thread = TokenizerThread()
+        self._threads = TokenizerThreads(batcher)
 
     @property
     def version(self) -> str:
@@ -169,7 +185,8 @@ class BiEncoder:
         *,
         token_vectors: bool = False,
     ) -> list[Outcome]:
-        rows = await self._thread.map(partial(tokenizer.encode, token_vectors=token_vectors), texts)
+        tokenize = partial(tokenizer.encode, token_vectors=token_vectors)
+        rows = await self._threads.map(tokenize, texts, priority=priority)
         good = [row for row in rows if isinstance(row, Tokens)]
         results = iter(await self.batcher.submit(good, priority=priority, deadline=deadline))
         return [self._outcome(next(results)) if isinstance(row, Tokens) else row for row in rows]

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from shared.bundles import Bundle, BundleKind, Tower
 from shared.errors import AisleError, DeadlineError, InvalidArgumentError, OverloadedError
 from shared.inference.batcher import Batcher
-from shared.inference.encoder import TokenizerThread
+from shared.inference.encoder import TokenizerThreads
 from shared.inference.lru import BytesLRU
 from shared.inference.queue import Priority
 from shared.inference.scorer import OwnsBatcher, Scores, collect, stop_at
@@ -102,7 +102,7 @@ class LateInteraction(OwnsBatcher):
             bundle.tokenizer_path, manifest.max_query_tokens, manifest.prompts.query, Tower.QUERY
         )
         self._items = TextTokenizer(bundle.tokenizer_path, manifest.max_item_tokens, manifest.prompts.item)
-        self._thread = TokenizerThread()
+        self._threads = TokenizerThreads(batcher)
         self._pooling = manifest.pooling
         self._storage = storage
         self._known: BytesLRU[ItemKey, TextVectors] = BytesLRU(cache_bytes, lambda key, v: v.nbytes)
@@ -152,15 +152,18 @@ class LateInteraction(OwnsBatcher):
         """
         # The query is the oldest row of the request, and batches are built around the oldest: it goes first.
         first = [] if query is None else [self._query_tokens(query)]
-        rows = await self._thread.map(self._items.encode, list(missing.values()))
-        batch = {key: row for key, row in zip(missing, rows, strict=True) if isinstance(row, Tokens)}
-        errors.update((key, row) for key, row in zip(missing, rows, strict=True) if isinstance(row, AisleError))
         try:
+            rows = await self._threads.map(
+                self._items.encode, list(missing.values()), priority=priority, others=len(first)
+            )
+            batch = {key: row for key, row in zip(missing, rows, strict=True) if isinstance(row, Tokens)}
+            errors.update((key, row) for key, row in zip(missing, rows, strict=True) if isinstance(row, AisleError))
             outcomes = await self.submit_in_time([*first, *batch.values()], priority=priority, until=until)
         except OverloadedError as error:
             if first or not ready:
                 raise
-            outcomes = [error] * len(batch)
+            errors.update((key, error) for key in missing if key not in errors)
+            return None
         for key, outcome in zip(batch, outcomes[len(first) :], strict=True):
             if isinstance(outcome, AisleError):
                 errors[key] = outcome

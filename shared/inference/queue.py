@@ -36,9 +36,9 @@ class Limits:
     """Bounds of the queue and of a batch. The defaults are for a CPU of a few cores."""
 
     rows: int = 1024
-    """Interactive rows that may wait."""
+    """Interactive rows that may wait; those of long texts count while they are tokenised (`reserve`)."""
     bulk_rows: int = 4096
-    """Bulk rows that may wait."""
+    """The same for bulk rows."""
     batch_rows: int = 128
     """Rows of a batch, at most."""
     batch_tokens: int = 1024
@@ -94,6 +94,11 @@ class _Lane(Generic[W]):
         self.max_age_s = max_age_s
         self.waiting: dict[W, None] = {}
         self.tokens = 0
+        self.reserved = 0
+
+    def fits(self, rows: int) -> bool:
+        taken = len(self.waiting) + self.reserved
+        return not taken or taken + rows <= self.limit
 
     def add(self, work: W) -> None:
         self.waiting[work] = None
@@ -124,6 +129,10 @@ class WorkQueue(Generic[W]):
         """Rows waiting in one class."""
         return len(self._lanes[priority].waiting)
 
+    def reserved(self, priority: Priority) -> int:
+        """Rows of one class that room is kept for."""
+        return self._lanes[priority].reserved
+
     def tokens(self, priority: Priority) -> int:
         """Tokens that would be served before a new row of this class, nearly."""
         ahead = self._lanes[Priority.INTERACTIVE].tokens
@@ -137,15 +146,30 @@ class WorkQueue(Generic[W]):
     def offer(self, works: Sequence[W]) -> bool:
         """Take in all of `works` (one class), or none: False when they do not fit.
 
-        More rows than the class's whole limit are let in when nothing of the class waits; otherwise such a
-        request could never be served.
+        More rows than the class's whole limit are let in when nothing of the class waits or has room kept for it;
+        otherwise such a request could never be served.
         """
         lane = self._lanes[works[0].priority]
-        if lane.waiting and len(lane.waiting) + len(works) > lane.limit:
+        if not lane.fits(len(works)):
             return False
         for work in works:
             lane.add(work)
         return True
+
+    def reserve(self, priority: Priority, rows: int) -> bool:
+        """Keep room for `rows` that are not made yet; False where `offer` would not take them in.
+
+        Once they are released, `offer` takes them in, whatever came in between.
+        """
+        lane = self._lanes[priority]
+        if not lane.fits(rows):
+            return False
+        lane.reserved += rows
+        return True
+
+    def release(self, priority: Priority, rows: int) -> None:
+        """Give back what `reserve` kept."""
+        self._lanes[priority].reserved -= rows
 
     def withdraw(self, works: Iterable[W]) -> int:
         """Remove those of `works` that still wait; returns how many did."""

@@ -42,6 +42,14 @@ there the interceptor refuses with INVALID_ARGUMENT, which says what to do."""
 _ALONE: list[tuple[str, Any]] = [("grpc.so_reuseport", 0)]
 """Two processes on one port would share its calls unnoticed."""
 
+_PENDING: list[tuple[str, Any]] = [
+    ("grpc.server.max_pending_requests", 4_000),
+    ("grpc.server.max_pending_requests_hard_limit", 8_000),
+]
+"""Calls that have arrived and wait for the event loop, which answers each or tells it when to come back. Beyond the
+first number gRPC cancels some, beyond the second all, and says nothing of trying again: at its own 1,000 a burst of
+2,000 callers lost a tenth so. They hold their headers and what flow control lets in, so there is a limit."""
+
 _YOUNG_OBJECTS = 10_000
 """Containers made before the garbage collector looks for cycles among them. Python's 700 are a few searches' messages,
 which go without it; at 10,000 there are some megabytes at most that only it could free."""
@@ -130,7 +138,8 @@ async def serve(settings: Settings, build: Build[Settings]) -> None:
         monitor = HealthMonitor(
             {s.name: s.check for s in services}, settings.health_interval_s, shared_fate=services[0].shared_fate
         )
-        server = _server(settings, services, monitor)
+        server = make_server(settings, services, monitor)
+        _listen(server, settings)
         await monitor.open()
         await _serve_health(settings, monitor, stack)
         await server.start()
@@ -152,9 +161,13 @@ async def drain(settings: ServiceSettings, server: grpc.aio.Server, monitor: Hea
     _log.info("stopped")
 
 
-def _server(settings: ServiceSettings, services: Sequence[ServedService], monitor: HealthMonitor) -> grpc.aio.Server:
+def make_server(
+    settings: ServiceSettings, services: Sequence[ServedService], monitor: HealthMonitor
+) -> grpc.aio.Server:
+    """A server of `services`, of their health and of what describes them, that listens nowhere yet."""
     options: list[tuple[str, Any]] = [
         *_ALONE,
+        *_PENDING,
         ("grpc.max_receive_message_length", settings.max_request_bytes * _TRANSPORT_SLACK),
         ("grpc.max_send_message_length", -1),
         # Clients of this project ping every 10 s; gRPC's default of 5 min would call that abuse.
@@ -183,7 +196,6 @@ def _server(settings: ServiceSettings, services: Sequence[ServedService], monito
     reflection.enable_server_reflection(
         (*(s.name for s in services), health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
-    _listen(server, settings)
     return server
 
 

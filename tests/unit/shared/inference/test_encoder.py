@@ -1,17 +1,43 @@
 import asyncio
+import threading
 import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
 from shared.bundles import Bundle
-from shared.errors import DeadlineError, InvalidArgumentError, OverloadedError
-from shared.inference import BiEncoder, Limits, QueryCache
+from shared.errors import DeadlineError, InvalidArgumentError, OverloadedError, UnavailableError
+from shared.inference import BiEncoder, Limits, Priority, QueryCache
 from shared.inference.backends.dummy import DummyBackend
+from shared.inference.encoder import INLINE_CHARS, TokenizerThreads
 from shared.inference.text_rows import text_rows
+from shared.inference.tokens import Tokens
 from tests.unit.shared.inference.conftest import Start
 
 SURROGATE = "\ud800"
+LONG = "a" * (INLINE_CHARS + 1)
+INTERACTIVE, BULK = Priority.INTERACTIVE, Priority.BULK
+
+
+class Held:
+    """A tokenizer that goes on when `gate` is set."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.calls = 0
+
+    def __call__(self, text: str) -> Tokens:
+        self.calls += 1
+        assert self.gate.wait(10)
+        return Tokens([1])
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    tokenizer = Held()
+    yield tokenizer
+    tokenizer.gate.set()
 
 
 async def test_vectors_are_unit_float32_rows_in_order(bundle: Bundle, start: Start) -> None:
@@ -163,6 +189,91 @@ async def test_large_calls_are_tokenised_off_the_event_loop(bundle: Bundle, star
     await asyncio.sleep(0)
     assert not call.done()
     assert len((await call).vectors) == 50
+
+
+async def test_what_is_being_tokenised_takes_room_in_the_queue(start: Start, held: Held) -> None:
+    batcher = await start(DummyBackend(), Limits(rows=4, bulk_rows=4))
+    threads = TokenizerThreads(batcher)
+    calls = [asyncio.ensure_future(threads.map(held, [LONG], priority=INTERACTIVE, others=1)) for _ in range(20)]
+    await asyncio.sleep(0.05)
+    assert [call.done() for call in calls] == [False] * 2 + [True] * 18
+    for call in calls[2:]:
+        error = call.exception()
+        assert isinstance(error, OverloadedError)
+        assert error.reason == "QUEUE_FULL"
+        assert 0 < error.retry_after_s <= 5
+    with pytest.raises(OverloadedError, match="4 interactive rows wait"):
+        await batcher.submit([Tokens([1])])
+    assert len(await batcher.submit([Tokens([1])], priority=BULK)) == 1
+    held.gate.set()
+    assert [len(await call) for call in calls[:2]] == [1, 1]
+    assert held.calls == 2
+    assert len(await batcher.submit([Tokens([1])] * 4)) == 4
+
+
+async def test_a_cancelled_call_gives_its_room_back(start: Start, held: Held) -> None:
+    batcher = await start(DummyBackend(), Limits(rows=4))
+    threads = TokenizerThreads(batcher)
+    calls = [asyncio.ensure_future(threads.map(held, [LONG] * 2, priority=INTERACTIVE)) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    with pytest.raises(OverloadedError):
+        await threads.map(held, [LONG], priority=INTERACTIVE)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert len(await batcher.submit([Tokens([1])] * 4)) == 4
+    held.gate.set()
+    assert len(await threads.map(held, [LONG] * 4, priority=INTERACTIVE)) == 4
+    assert held.calls == 2 + 4, "a call that was cancelled before its turn is not tokenised"
+
+
+async def test_a_call_larger_than_the_bound_is_tokenised_when_nothing_else_waits(bundle: Bundle, start: Start) -> None:
+    encoder = BiEncoder(bundle, await start(DummyBackend(), Limits(rows=4)))
+    assert len((await encoder.encode_items([LONG] * 10)).vectors) == 10
+
+
+async def test_interactive_calls_do_not_wait_behind_bulk_that_is_being_tokenised(
+    bundle: Bundle, start: Start, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = BiEncoder(bundle, await start(DummyBackend()))
+    encode: Callable[..., Tokens] = encoder._items.encode
+    monkeypatch.setattr(
+        encoder._items, "encode", lambda text, **options: held(text) if "b" in text else encode(text, **options)
+    )
+    bulk = [asyncio.ensure_future(encoder.encode_items([LONG + "b"] * 8, priority=BULK)) for _ in range(8)]
+    await asyncio.sleep(0)
+    assert len((await asyncio.wait_for(encoder.encode_items([LONG]), 5)).vectors) == 1
+    assert not any(call.done() for call in bulk)
+    held.gate.set()
+    assert [len(encoding.vectors) for encoding in await asyncio.gather(*bulk)] == [8] * 8
+
+
+async def test_large_calls_are_refused_before_they_are_tokenised(
+    bundle: Bundle, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = DummyBackend()
+    encoder = BiEncoder(bundle, await start(backend, Limits(rows=4)))
+    encode: Callable[..., Tokens] = encoder._items.encode
+    tokenised: list[str] = []
+
+    def counting(text: str, **options: bool) -> Tokens:
+        tokenised.append(text)
+        return encode(text, **options)
+
+    monkeypatch.setattr(encoder._items, "encode", counting)
+    backend.gate.clear()
+    calls = [asyncio.ensure_future(encoder.encode_items([LONG])) for _ in range(50)]
+    await asyncio.sleep(0.1)
+    backend.gate.set()
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, OverloadedError)]
+    # Four are let in at once, and one more where the thread takes rows meanwhile.
+    assert len(refused) >= 40
+    assert len(tokenised) == 50 - len(refused)
+    await encoder.batcher.drain(1)
+    with pytest.raises(UnavailableError):
+        await encoder.encode_items([LONG])
+    assert len(tokenised) == 50 - len(refused)
 
 
 async def test_no_texts_no_vectors(bundle: Bundle, start: Start) -> None:

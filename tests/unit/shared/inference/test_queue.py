@@ -165,3 +165,26 @@ def test_the_oldest_row_is_known() -> None:
 def test_limits_check_themselves(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         Limits(**bad)  # type: ignore[arg-type]
+
+
+def test_room_that_is_kept_counts_as_taken_until_it_is_released() -> None:
+    queue: WorkQueue[Work] = WorkQueue(Limits(rows=4, bulk_rows=4))
+    assert queue.reserve(INTERACTIVE, 3)
+    assert not queue.offer([work(), work()])
+    assert not queue.reserve(INTERACTIVE, 2)
+    assert queue.offer([work()])
+    assert queue.reserve(BULK, 4)
+    assert not queue.reserve(INTERACTIVE, 1)
+    assert (queue.rows(INTERACTIVE), queue.reserved(INTERACTIVE)) == (1, 3)
+    queue.release(INTERACTIVE, 3)
+    assert queue.offer([work()] * 3)
+
+
+def test_more_rows_than_the_limit_have_room_in_an_empty_queue_alone() -> None:
+    queue: WorkQueue[Work] = WorkQueue(Limits(rows=4))
+    assert queue.reserve(INTERACTIVE, 10)
+    assert not queue.offer([work()])
+    assert not queue.reserve(INTERACTIVE, 1)
+    queue.release(INTERACTIVE, 10)
+    assert queue.offer([work() for _ in range(10)])
+    assert not queue.reserve(INTERACTIVE, 10)

@@ -20,6 +20,7 @@ from shared.inference import (
     open_scorer,
 )
 from shared.inference.backends.dummy import DummyBackend
+from shared.inference.encoder import INLINE_CHARS
 from shared.inference.late_interaction import TextVectors, interact
 from shared.inference.text_rows import text_rows
 from shared.inference.tokens import TextTokenizer, Tokens
@@ -56,6 +57,21 @@ async def test_every_text_gets_a_score_and_equal_texts_the_same(make: Make) -> N
     assert scores.values[0] == pytest.approx(scores.values[3], abs=1e-6)
     assert len({round(value or 0, 6) for value in scores.values}) == 4
     assert (await scorer.score("red shoes", [])).values == []
+
+
+async def test_long_texts_are_refused_before_they_are_tokenised(make: Make) -> None:
+    scorer, backend = await make(Limits(rows=8))
+    backend.gate.clear()
+    running = asyncio.ensure_future(scorer.batcher.submit([Tokens([2, 3])]))
+    assert await asyncio.to_thread(backend.entered.wait, 5)
+    waiting = asyncio.ensure_future(scorer.batcher.submit([Tokens([2, 3])] * 4))
+    await asyncio.sleep(0)
+    texts = ["a" * INLINE_CHARS + letter for letter in "abcde"]
+    with pytest.raises(OverloadedError):
+        await scorer.score("red shoes", texts)
+    backend.gate.set()
+    await asyncio.gather(running, waiting)
+    assert (await scorer.score("red shoes", texts)).unscored == 0
 
 
 async def test_scores_do_not_depend_on_company(make: Make) -> None:
@@ -277,6 +293,12 @@ async def test_known_items_are_scored_when_no_time_or_room_is_left_for_others(bu
     assert all(isinstance(error, OverloadedError) for error in full.failures.values())
     with pytest.raises(OverloadedError):
         await scorer.score("red shoes", others, query_rows=given)
+    long = ["a" * (INLINE_CHARS + 1), "\ud800"]
+    full = await scorer.score("red shoes", [TEXTS[0], *long], query_rows=given)
+    assert full.values == [known.values[0], None, None]
+    assert [type(error) for error in full.failures.values()] == [OverloadedError] * 2
+    with pytest.raises(OverloadedError):
+        await scorer.score("red shoes", [TEXTS[0], *long])
     backend.gate.set()
     await asyncio.gather(running, waiting)
     await scorer.close()
