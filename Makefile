@@ -90,6 +90,10 @@ reindex: $(VENV)/.run ## Change the model of the running mesh: MODEL=path to a b
 promote: $(VENV)/.run ## Bring the candidate of REGISTRY=path into the running mesh: OVERRIDE="reason"
 	@$(LOCAL) promote
 
+.PHONY: rollback
+rollback: $(VENV)/.run ## Undo the last promotion of REGISTRY=path in the running mesh
+	@$(LOCAL) rollback
+
 .PHONY: docs
 docs: $(VENV)/.run ## Write the pages of docs that are made from the code
 	$(PY) -m shared.telemetry metrics > docs/metrics.md

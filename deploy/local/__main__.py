@@ -96,11 +96,20 @@ def _parser() -> argparse.ArgumentParser:
         description="Judges the candidate, encodes the index anew with it while it is searched, and points the "
         "registry's live channel to it, which the encoders follow without a restart.",
     )
-    promote.add_argument("--registry", default=_env("REGISTRY"), metavar="PATH", help="a registry (env REGISTRY)")
+    _registry_argument(promote)
     promote.add_argument(
         "--override", default=_env("OVERRIDE"), metavar="REASON", help="in spite of what the judge says (env OVERRIDE)"
     )
     promote.set_defaults(run=commands.promote)
+
+    rollback = subparsers.add_parser(
+        "rollback",
+        help="undo a promotion in the running mesh",
+        description="Takes the index back to the generation of the bundle that was live before, with what was added "
+        "since, and points the registry's live channel to that bundle, which the encoders follow without a restart.",
+    )
+    _registry_argument(rollback)
+    rollback.set_defaults(run=commands.rollback)
     return parser
 
 
@@ -153,6 +162,10 @@ def _mesh_arguments(parser: argparse.ArgumentParser) -> None:
         choices=MESHES,
         help="; ".join(f"{mesh}: {means}" for mesh, means in MESHES.items()) + " (default none, env MESH)",
     )
+
+
+def _registry_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--registry", default=_env("REGISTRY"), metavar="PATH", help="a registry (env REGISTRY)")
 
 
 def _port_argument(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ from deploy.local import catalogue, client, scrape, state, view
 from deploy.local import demo as demonstration
 from deploy.local import promote as promotion
 from deploy.local import reindex as reindexing
+from deploy.local import rollback as going_back
 from deploy.local.errors import LocalError
 from deploy.local.loading import Destination, load
 from deploy.local.mesh import Mesh, stop_all
@@ -112,9 +113,18 @@ def reindex(options: argparse.Namespace) -> int:
 
 def promote(options: argparse.Namespace) -> int:
     """Makes a registry's candidate live in the mesh that runs."""
+    return promotion.run(_registry(options), options.folder, options.override)
+
+
+def rollback(options: argparse.Namespace) -> int:
+    """Makes what was live in a registry before live again in the mesh that runs."""
+    return going_back.run(_registry(options), options.folder)
+
+
+def _registry(options: argparse.Namespace) -> str:
     if options.registry is None:
         raise LocalError(
             "say which registry: REGISTRY=path, a folder that `python -m services.trainer publish` wrote to"
         )
-    location = options.registry if "://" in options.registry else str(Path(options.registry).expanduser().resolve())
-    return promotion.run(location, options.folder, options.override)
+    given: str = options.registry
+    return given if "://" in given else str(Path(given).expanduser().resolve())

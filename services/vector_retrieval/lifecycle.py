@@ -206,10 +206,13 @@ class Lifecycle:
         return seen
 
     async def _levelled(self, target: Generation, live: Generation, can: Capabilities) -> int:
-        """How many items are missing; removes those that are too many."""
+        """How many items are missing; removes those that are too many, but not of the previous generation: a promotion
+        by force has left them behind."""
         if self.suspects(target) is not None:
             return await self._still_missing(target, live)
         missing, extra = await self._compare(target, live, can)
+        if target == self._generations.roles.previous:
+            return missing
         for start in range(0, len(extra), PAGE_ROWS):
             await self._writer.remove(extra[start : start + PAGE_ROWS], target)
         return missing

@@ -1,7 +1,8 @@
 """`python -m services.vector_retrieval.reindex`: from the live generation to one of another model, while shops search
 and write.
 
-    create     a generation for the model that the item encoder runs; one begun before is gone on with
+    create     a generation for the model that the item encoder runs; one begun before is gone on with, and the
+               previous one is gone back to where it is of that model
     load       items the new generation lacks: listed, encoded at BULK priority, loaded, until there are none
     verify     recall, by searching both ways
     promote    with writes held for a moment, should some come in between each time
@@ -12,6 +13,9 @@ Nothing is kept between runs: what is missing tells where to go on. What is in m
 Start the new model in an item encoder of its own, run this, then give the new model to the query encoder and to the
 item encoder that the gateway uses. Until then the old generation goes on answering; writes are refused from the
 promotion until their encoder is changed.
+
+With an item encoder of the model before, this is the way back: the previous generation lacks what was added since, and
+that alone is encoded. An item that was changed since keeps the vector of its text before.
 """
 
 import asyncio
@@ -133,7 +137,7 @@ class Reindex:
             self._progress.say(f"generation {roles.live.name} is of model {version} already")
             await self._sweep(roles.live.name, roles.previous)
             return self._summary
-        target = await self._target(roles.building, version, dimensions)
+        target = await self._target(roles, roles.live, version, dimensions)
         self._summary.generation = target.name
         self._progress.begin(roles.live.items, target.items)
         # Until there is nothing, or no less than before: what a busy shop writes meanwhile, for which the promotion
@@ -150,16 +154,23 @@ class Reindex:
         await self._sweep(target.name, roles.live)
         return self._summary
 
-    async def _target(self, building: Known | None, version: str, dimensions: int) -> Known:
-        if building is None:
-            return await self._index.create(version, dimensions)
-        if building.model_version != version:
+    async def _target(self, roles: KnownRoles, live: Known, version: str, dimensions: int) -> Known:
+        building, previous = roles.building, roles.previous
+        if building is not None and building.model_version == version:
+            self._progress.say(f"going on with generation {building.name}, which has {building.items:,} items")
+            return building
+        if previous is not None and previous.model_version == version != live.model_version:
+            self._progress.say(
+                f"going back to generation {previous.name} of model {version}, which has {previous.items:,} items: "
+                "only what it lacks is encoded"
+            )
+            return previous
+        if building is not None:
             raise FailedPreconditionError(
                 f"generation {building.name} is being built for model {building.model_version!r} and the encoder runs "
                 f"{version!r}: give the encoder that model, or drop the generation"
             )
-        self._progress.say(f"going on with generation {building.name}, which has {building.items:,} items")
-        return building
+        return await self._index.create(version, dimensions)
 
     async def _promote(self, name: str) -> None:
         give_up = time.monotonic() + self._settings.patience_s

@@ -1,4 +1,5 @@
-"""A registry's candidate goes live in a mesh that is searched all the time: no search fails, none mixes versions."""
+"""A registry's candidate goes live in a mesh that is searched all the time, and back: no search fails, none mixes
+versions."""
 
 import subprocess
 import sys
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aisle.gateway.v1 import gateway_pb2
+from aisle.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 
+from deploy.local import client
 from deploy.local.certificates import Authority
 from deploy.local.kinds import OPERATOR
 from deploy.local.spec import DEFAULT_BUNDLE, ROOT
@@ -53,7 +55,7 @@ def terminal(tmp_path: Path, registry: Registry) -> Iterator[Terminal]:
     opened.run("down")
 
 
-def test_a_candidate_goes_live_without_a_failed_or_mixed_search(
+def test_a_candidate_goes_live_and_back_without_a_failed_or_mixed_search(
     terminal: Terminal, registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     old, new = (load_bundle(f"registry:{registry.location}#{channel}").version for channel in reversed(Channel))
@@ -89,6 +91,29 @@ def test_a_candidate_goes_live_without_a_failed_or_mixed_search(
     assert registry.channel(Channel.LIVE).changes[-1].override == "a test"
     # Done again, nothing is left to do.
     assert f"switched to {new}" in terminal.run("promote", "--registry", registry.location)
+
+    with (terminal.folder / "shop.csv").open("a") as shop:
+        shop.write("late,Green garden hose\n")
+    terminal.run("ingest", *terminal.catalogue)
+    with searching(f"127.0.0.1:{terminal.port_base}", callers=3) as answers:
+        said = terminal.run("rollback", "--registry", registry.location)
+        time.sleep(2)
+    assert "going back to generation" in said
+    assert "1 items encoded and loaded" in said
+    assert f"switched to {old}: query_encoder, item_encoder, reranker\n" in said
+    assert registry.channel(Channel.LIVE).version == old
+    assert terminal.pids() == before
+    assert [answer for answer in answers if not isinstance(answer, gateway_pb2.SearchResponse)] == []
+    seen = Counter(map(told, answers))
+    with capsys.disabled():
+        sys.stdout.write(f"{len(answers)} searches while it was rolled back, 0 failed: {dict(seen)}\n")
+    assert set(seen) == {(new, new, ""), (new, new, "PREVIOUS_GENERATION"), (old, old, "")}
+    assert (told(answers[-1]), answers[-1].info.model_versions.reranker) == ((old, old, ""), old)
+    assert {answer.results[0].item.id for answer in answers} == {"x"}
+    with client.channel(f"127.0.0.1:{terminal.port_base}") as channel:
+        found = gateway_pb2_grpc.GatewayStub(channel).Search(gateway_pb2.SearchRequest(query="green garden hose"))
+    assert (found.results[0].item.id, told(found)) == ("late", (old, old, ""))
+    assert "has no bundle that was live before" in terminal.run("rollback", "--registry", registry.location, code=1)
 
 
 def test_behind_certificates_every_replica_switches_and_a_reranker_that_stays_is_told(

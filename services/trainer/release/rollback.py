@@ -45,11 +45,12 @@ def _check_index(registry: Registry, version: str, index: str | None, *, no_inde
         return
     if index is None:
         raise JobError(
-            "an encoder and its index go together: roll the index back first (RollbackGeneration of vector_retrieval) "
-            "and give --index HOST:PORT, or --no-index where no index holds this registry's vectors"
+            f"an encoder and its index go together: re-index first with an item encoder of {version}, which goes back "
+            "to the generation before, and give --index HOST:PORT, or --no-index where no index holds this registry's "
+            "vectors"
         )
     if (found := live_version(index)) != version:
         raise JobError(
-            f"the index at {index} is searched by vectors of {found or 'no model yet'}, not of {version}: call "
-            "RollbackGeneration of vector_retrieval first; queries go on being answered meanwhile"
+            f"the index at {index} is searched by vectors of {found or 'no model yet'}, not of {version}: re-index "
+            "first with an item encoder of that version; queries go on being answered meanwhile"
         )

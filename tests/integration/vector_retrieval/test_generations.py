@@ -216,6 +216,17 @@ async def test_what_is_too_much_does_not_go_live(index: Index) -> None:
     assert sorted((await index.found(NEW))[0]) == ["b", "c"]
 
 
+async def test_the_way_back_keeps_what_a_forced_promotion_has_left_behind(index: Index) -> None:
+    await index.write(*"abc")
+    new = await index.create()
+    await index.load(new, [i for i in await index.pending(new) if i.id != "a"])
+    await index.promote(new, force=True)
+    await index.delete("b")
+    assert sorted((await index.found(NEW))[0]) == ["c"]
+    await index.rpc.RollbackGeneration(pb.RollbackGenerationRequest(), None)
+    assert sorted((await index.found(OLD))[0]) == ["a", "c"]
+
+
 async def test_an_index_that_takes_longer_to_look_at_than_a_look_is_good_for_goes_live(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -252,3 +252,40 @@ async def test_a_model_changes_under_load(
         assert load.failed == []
         assert load.wrong == []
         assert len(load.by_version) == 2
+
+
+async def test_with_the_model_before_the_job_goes_back_and_loses_nothing(second_model: Path, tmp_path: Path) -> None:
+    flags = {"index": f"back_{uuid.uuid4().hex[:8]}"}
+    async with contextlib.AsyncExitStack() as stack:
+        first, second = [stack.enter_context(encoding(bundle)) for bundle in (MODEL, second_model)]
+        service = stack.enter_context(running(str(tmp_path / "milvus.db"), tmp_path / "service.log", **flags))
+        old, new = [await stack.enter_async_context(model(address)) for address in (first, second)]
+        asked = await stub(service, stack)
+
+        async def write(by: Model, *items: item_pb2.Item) -> None:
+            request = pb.UpsertItemsRequest(items=items, embeddings=await by.encode(items))
+            await asked.UpsertItems(request, timeout=60)
+
+        async def change(to: Model) -> str:
+            job = python("services.vector_retrieval.reindex", retrieval=f"127.0.0.1:{service.port}", encoder=to.address)
+            return await gone_on_with(job)
+
+        await write(old, *(item(n) for n in range(20)))
+        await change(new)
+        changed_item, added = item(0, edition=1), item(99)
+        await write(new, changed_item, added)
+        await asked.DeleteItems(pb.DeleteItemsRequest(ids=[item(1).id]), timeout=10)
+
+        said = await change(old)
+        assert "going back to generation" in said
+        assert "1 items encoded and loaded" in said
+        status = await asked.GetStatus(pb.GetStatusRequest(), timeout=10)
+        assert (status.model_version, status.items) == (old.version, 20)
+        listed = await asked.ListGenerations(pb.ListGenerationsRequest(), timeout=10)
+        assert len(listed.generations) == 2
+        query = embeddings.pack(await old.rows([added]), old.version)
+        answer = await asked.Search(pb.SearchRequest(embeddings=query, limit=1), timeout=10)
+        assert [hit.item.id for hit in answer.candidates[0].hits] == [added.id]
+        found = await asked.GetItems(pb.GetItemsRequest(ids=[changed_item.id]), timeout=10)
+        assert [i.title for i in found.items] == [changed_item.title]
+        await write(old, item(100))

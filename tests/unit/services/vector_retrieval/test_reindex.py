@@ -52,10 +52,11 @@ class FakeIndex:
     async def promote(self, name: str, min_recall: float, *, force: bool) -> None:
         self.promotions += 1
         if self.late:
-            self.items["old"].add(self.late.pop())
-        if self.items["old"] - self.items[name] and not force:
+            self.items[self.live].add(self.late.pop())
+        if self.items[self.live] - self.items[name] and not force:
             raise FailedPreconditionError("behind", reason="GENERATION_BEHIND")
-        self.previous, self.live, self.building = self.live, name, ""
+        self.building = "" if name == self.building else self.building
+        self.previous, self.live = self.live, name
 
 
 class FakeEncoder:
@@ -108,6 +109,40 @@ async def test_after_the_promotion_only_what_came_late_is_left() -> None:
     summary, out = await reindex(index, encoder)
     assert "is of model 2 already" in out
     assert (summary.loaded, "late" in index.items["new"]) == (1, True)
+
+
+async def test_with_the_model_before_it_goes_back_and_encodes_only_what_came_since() -> None:
+    index, encoder = FakeIndex(50), FakeEncoder("1")
+    await reindex(index, FakeEncoder("2"))
+    index.items["new"] |= {"a1", "a2"}
+    index.late = ["z1"]
+    summary, out = await reindex(index, encoder)
+    assert "going back to generation old of model 1, which has 50 items" in out
+    assert (index.live, index.previous, index.building, encoder.encoded) == ("old", "new", "", 3)
+    assert (summary.generation, summary.loaded) == ("old", 3)
+    assert index.items["old"] == index.items["new"]
+
+
+async def test_a_generation_that_is_being_built_is_in_nobodys_way_back() -> None:
+    index = FakeIndex(5)
+    await reindex(index, FakeEncoder("2"))
+    index.items["third"], index.versions["third"], index.building = set(), "3", "third"
+    await reindex(index, FakeEncoder("1"))
+    assert (index.live, index.building) == ("old", "third")
+    # Begun with the model before, it is what was asked for.
+    index.versions["third"] = "2"
+    _, out = await reindex(index, FakeEncoder("2"))
+    assert "going on with generation third" in out
+    assert index.live == "third"
+
+
+async def test_of_two_generations_of_one_model_the_live_one_stays() -> None:
+    index = FakeIndex(5)
+    await reindex(index, FakeEncoder("2"))
+    index.versions["old"] = "2"
+    _, out = await reindex(index, FakeEncoder("2"))
+    assert "is of model 2 already" in out
+    assert index.live == "new"
 
 
 async def test_items_that_cannot_go_over_stop_the_promotion_unless_forced() -> None:

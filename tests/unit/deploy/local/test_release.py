@@ -1,10 +1,10 @@
-"""Which services a promotion waits for."""
+"""Which services a promotion, or a rollback, waits for."""
 
 from pathlib import Path
 
 import pytest
 
-from deploy.local.promote import follows
+from deploy.local.release import follows
 from deploy.local.spec import ROOT
 
 HERE = str(ROOT / "build" / "registry")
