@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from aisle.common.v1 import embeddings_pb2, model_pb2, priority_pb2
 from aisle.encoder.v1 import item_encoder_pb2, item_encoder_pb2_grpc
@@ -15,6 +15,13 @@ _QUICK_S = 10.0
 _BATCH_S = 60.0
 _LOOK_S = 1_800.0
 """A look at each item of a large index."""
+
+IndexType = Literal["hnsw", "flat", "ivf_flat"]
+_INDEX_TYPES = {
+    "hnsw": pb.INDEX_TYPE_HNSW,
+    "flat": pb.INDEX_TYPE_FLAT,
+    "ivf_flat": pb.INDEX_TYPE_IVF_FLAT,
+}
 
 _BUILDING, _LIVE, _PREVIOUS = pb.GENERATION_STATE_BUILDING, pb.GENERATION_STATE_LIVE, pb.GENERATION_STATE_PREVIOUS
 
@@ -71,9 +78,11 @@ class IndexClient:
         known = {g.state: Known(g.name, g.model_version, g.items) for g in listed.generations}
         return KnownRoles(known.get(_LIVE), known.get(_BUILDING), known.get(_PREVIOUS))
 
-    async def create(self, model_version: str, dimensions: int) -> Known:
+    async def create(self, model_version: str, dimensions: int, index_type: IndexType) -> Known:
         """A generation for that model."""
-        request = pb.CreateGenerationRequest(model_version=model_version, dimensions=dimensions)
+        request = pb.CreateGenerationRequest(
+            model_version=model_version, dimensions=dimensions, index_type=_INDEX_TYPES[index_type]
+        )
         made: pb.CreateGenerationResponse = await self._call(self._stub.CreateGeneration, request, _BATCH_S)
         return Known(made.generation.name, made.generation.model_version, 0)
 

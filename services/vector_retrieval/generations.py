@@ -30,6 +30,8 @@ from shared.rpc import deadline
 
 _VERSION_KEY = "aisle.model_version"
 _LAYOUT_KEY = "aisle.layout"
+_INDEX_TYPE_KEY = "aisle.index_type"
+_IVF_NLIST_KEY = "aisle.ivf_nlist"
 _HOLD_KEY = "aisle.hold_until"
 """Of the live collection: when writes go on, in seconds since 1970. Replicas see it, whose clocks may differ by less
 than the time that writes are held for."""
@@ -50,6 +52,9 @@ class Generation:
     dimensions: int
     lexical: bool
     """Whether it can be searched by words; a store that has learnt BM25 since does not change that."""
+    index_type: schema.IndexType
+    ivf_nlist: int
+    """Of IVF_FLAT, the lists that vectors are sorted into; else 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,10 @@ class Generations:
         self._creating = asyncio.Lock()
         self._making: asyncio.Task[None] | None = None
         self._loading: dict[Generation, asyncio.Future[None]] = {}
+        self.default_index = schema.VectorIndex(
+            schema.IndexType.HNSW, settings.hnsw_m, settings.hnsw_ef_construction, settings.ivf_nlist
+        )
+        """How vectors are indexed where nobody says."""
 
     @property
     def roles(self) -> Roles:
@@ -178,7 +187,9 @@ class Generations:
             if live is None:
                 # Finished even if the caller gives up, so that the next one finds it done or further on.
                 if self._making is None or self._making.done():
-                    self._making = asyncio.create_task(self._make(self._alias, model_version, dimensions, can))
+                    self._making = asyncio.create_task(
+                        self._make(self._alias, model_version, dimensions, can, self.default_index)
+                    )
                 await _wait(
                     self._making, self._settings.write_timeout_s, "the first index is being made; retry shortly"
                 )
@@ -188,7 +199,7 @@ class Generations:
         return live
 
     async def build(
-        self, model_version: str, dimensions: int, can: Capabilities, hnsw: schema.HnswParams | None = None
+        self, model_version: str, dimensions: int, can: Capabilities, index: schema.VectorIndex
     ) -> Generation:
         """A new generation in the role of the one being built. Raises `FailedPreconditionError` when there is one
         already, or no live one to build beside."""
@@ -200,7 +211,7 @@ class Generations:
                 if await self._behind(self._building) == self._roles.live:
                     # What a promotion leaves that was cut off before its last step.
                     await self._connection.write("drop_alias", lambda client: client.drop_alias(self._building))
-                await self._make(self._building, model_version, dimensions, can, hnsw)
+                await self._make(self._building, model_version, dimensions, can, index)
                 await self.refresh()
                 if self._roles.building is not None:
                     return self._roles.building
@@ -251,26 +262,23 @@ class Generations:
         )
 
     async def _make(
-        self,
-        alias: str,
-        model_version: str,
-        dimensions: int,
-        can: Capabilities,
-        hnsw: schema.HnswParams | None = None,
+        self, alias: str, model_version: str, dimensions: int, can: Capabilities, index: schema.VectorIndex
     ) -> None:
         collection = f"{self._alias}_{_new_name(model_version)}"
-        built = hnsw or schema.HnswParams(self._settings.hnsw_m, self._settings.hnsw_ef_construction)
         words = schema.Bm25Params(self._settings.bm25_k1, self._settings.bm25_b)
+        properties = {_VERSION_KEY: model_version, _LAYOUT_KEY: _LAYOUT, _INDEX_TYPE_KEY: str(index.type)}
+        if index.type is schema.IndexType.IVF_FLAT:
+            properties[_IVF_NLIST_KEY] = str(index.ivf_nlist)
 
         def work(client: MilvusClient) -> None:
             client.create_collection(
                 collection,
                 schema=schema.collection_schema(dimensions, can),
-                properties={_VERSION_KEY: model_version, _LAYOUT_KEY: _LAYOUT},
+                properties=properties,
                 consistency_level="Bounded",
             )
             # Not waited for: an empty index is ready at once, and the wait polls each half second.
-            client.create_index(collection, schema.index_params(built, words, can), sync=False)
+            client.create_index(collection, schema.index_params(index, words, can), sync=False)
             # Before it has the alias, so that nobody meets it unloaded.
             client.load_collection(collection)
             try:
@@ -341,4 +349,7 @@ def _parse(described: Mapping[str, Any], alias: str, index: str) -> Generation:
         model_version=str(model_version),
         dimensions=int(fields["vector"]["params"]["dim"]),
         lexical="sparse" in fields,
+        # Generations were all of HNSW before they told.
+        index_type=schema.IndexType(properties.get(_INDEX_TYPE_KEY, schema.IndexType.HNSW)),
+        ivf_nlist=int(properties.get(_IVF_NLIST_KEY, 0)),
     )

@@ -1,13 +1,14 @@
 """The two halves of a search, by vector and by words, each as long as it was asked to be wherever the items exist.
 
-An index that walks a graph (HNSW) can miss items that a selective filter leaves far apart. A half that comes back
-short is therefore counted after, and if there were more, asked again with a wider walk and at last compared vector
-by vector, which then are few.
+An index that walks a graph (HNSW) can miss items that a selective filter leaves far apart, and one of lists (IVF_FLAT)
+those in lists it does not look at. A half that comes back short is therefore counted after, and if there were more,
+asked again with a wider walk and at last compared vector by vector, which then are few.
 
 Where hits are one a group, a half goes on, past the groups it has found, until it has enough of them.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from services.vector_retrieval.generations import Generation
 from services.vector_retrieval.lite import Gate
 from services.vector_retrieval.milvus import Connection
 from services.vector_retrieval.scan import Scanner
-from services.vector_retrieval.schema import Vectors
+from services.vector_retrieval.schema import IndexType, Vectors
 from services.vector_retrieval.settings import VectorRetrievalSettings
 
 MAX_DEPTH = 2_000
@@ -33,6 +34,9 @@ tenth of 50,000 items is 0.88 without that, 0.95 with a factor of 4, and 0.97 wi
 _WIDER = 8
 _MAX_EF = 32_768
 """Milvus refuses more."""
+_IVF_SHARE = 64
+"""IVF_FLAT looks at √nlist / 64 lists for each candidate of a walk, which finds about as much at any nlist: recall@100
+over 50,000 embeddings at a width of 256 is 0.992 with 128 lists (46 looked at) and 0.985 with 1,024 (128 looked at)."""
 
 Result = TypeVar("Result")
 
@@ -103,7 +107,7 @@ class Halves:
             ef = min(_FILTERED * ef, _MAX_EF)
         found = await self._nearest(vectors, ask, ef)
         short = [i for i, hits in enumerate(found) if len(hits) < ask.depth]
-        if not short:
+        if not short or ask.generation.index_type is IndexType.FLAT:
             return found
         there = min(ask.depth, await self._scanner.count(ask.generation, ask.expression, ask.level))
         for attempt in ("wider", "exact"):
@@ -133,7 +137,7 @@ class Halves:
         )
 
     async def _nearest(self, vectors: Vectors, ask: Ask, ef: int) -> list[list[Found]]:
-        parameters = {"metric_type": "COSINE", "params": {"ef": ef}}
+        parameters = {"metric_type": "COSINE", "params": _how_far(ask.generation, ef)}
         return await self._search(ask, "vector", [row.tobytes() for row in vectors], parameters)
 
     async def _search(
@@ -151,6 +155,18 @@ class Halves:
         )
         async with self._gate.reading():
             return await self._connection.ask("search", call.run)
+
+
+def _how_far(generation: Generation, ef: int) -> dict[str, int]:
+    """What the index takes for a walk as wide as `ef`."""
+    nlist = generation.ivf_nlist
+    match generation.index_type:
+        case IndexType.HNSW:
+            return {"ef": ef}
+        case IndexType.IVF_FLAT:
+            return {"nprobe": min(math.ceil(ef * math.sqrt(nlist) / _IVF_SHARE), nlist)}
+        case IndexType.FLAT:
+            return {}
 
 
 _Find = Callable[[Sequence[int], Ask], Awaitable[list[list[Found]]]]

@@ -29,7 +29,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
-from services.vector_retrieval.clients import Encoded, EncoderClient, IndexClient, Known, KnownRoles, Listed
+from services.vector_retrieval.clients import Encoded, EncoderClient, IndexClient, IndexType, Known, KnownRoles, Listed
 from services.vector_retrieval.lifecycle import BEHIND, DEFAULT_MIN_RECALL
 from services.vector_retrieval.progress import Progress
 from shared.errors import (
@@ -57,6 +57,11 @@ class ReindexSettings(MtlsSettings):
 
     retrieval: str = Field("127.0.0.1:50054", description="Address of vector_retrieval.")
     encoder: str = Field("127.0.0.1:50053", description="Address of an item encoder that runs the new model.")
+    index_type: IndexType = Field(
+        "hnsw",
+        description="How the new generation finds vectors: by a graph, by comparing all (exact; for small shops), or "
+        "by lists. One that was begun before keeps its own.",
+    )
     batch_items: int = Field(
         64, ge=1, le=256, description="Items encoded at once: keeps a CPU busy for about half a second."
     )
@@ -91,7 +96,7 @@ class Index(Protocol):
     """What the job asks of vector_retrieval: see `IndexClient`."""
 
     async def roles(self) -> KnownRoles: ...  # noqa: D102
-    async def create(self, model_version: str, dimensions: int) -> Known: ...  # noqa: D102
+    async def create(self, model_version: str, dimensions: int, index_type: IndexType) -> Known: ...  # noqa: D102
     async def lacking(self, target: str, source: str, size: int, token: str) -> Listed: ...  # noqa: D102
     async def load(self, target: str, encoded: Encoded) -> tuple[int, dict[str, str]]: ...  # noqa: D102
     async def verify(self, name: str, min_recall: float) -> Sequence[str]: ...  # noqa: D102
@@ -170,7 +175,7 @@ class Reindex:
                 f"generation {building.name} is being built for model {building.model_version!r} and the encoder runs "
                 f"{version!r}: give the encoder that model, or drop the generation"
             )
-        return await self._index.create(version, dimensions)
+        return await self._index.create(version, dimensions, self._settings.index_type)
 
     async def _promote(self, name: str) -> None:
         give_up = time.monotonic() + self._settings.patience_s

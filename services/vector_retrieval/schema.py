@@ -12,6 +12,7 @@
 microseconds since 1970, as exact as an item's own.
 """
 
+import enum
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,12 +114,32 @@ def collection_schema(dimensions: int, can: Capabilities) -> CollectionSchema:
     return schema
 
 
-@dataclass(frozen=True, slots=True)
-class HnswParams:
-    """How the graph of a generation is built."""
+class IndexType(enum.StrEnum):
+    """How a generation finds the vectors near another, by Milvus's names."""
 
-    m: int
-    ef_construction: int
+    HNSW = "HNSW"
+    FLAT = "FLAT"
+    IVF_FLAT = "IVF_FLAT"
+
+
+@dataclass(frozen=True, slots=True)
+class VectorIndex:
+    """How the index of vectors is built. Of the parameters those of its type count."""
+
+    type: IndexType
+    hnsw_m: int
+    hnsw_ef_construction: int
+    ivf_nlist: int
+
+    def parameters(self) -> dict[str, float]:
+        """Those of its type, by Milvus's names."""
+        match self.type:
+            case IndexType.HNSW:
+                return {"M": self.hnsw_m, "efConstruction": self.hnsw_ef_construction}
+            case IndexType.IVF_FLAT:
+                return {"nlist": self.ivf_nlist}
+            case IndexType.FLAT:
+                return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +150,14 @@ class Bm25Params:
     b: float
 
 
-def index_params(hnsw: HnswParams, bm25: Bm25Params, can: Capabilities) -> IndexParams:
+def index_params(vectors: VectorIndex, bm25: Bm25Params, can: Capabilities) -> IndexParams:
     """The indexes of a generation."""
     params = IndexParams()
     params.add_index(
         "vector",
-        index_type="HNSW",
+        index_type=str(vectors.type),
         metric_type="COSINE",
-        params=_built_with({"M": hnsw.m, "efConstruction": hnsw.ef_construction}, can),
+        params=_built_with(vectors.parameters(), can),
     )
     if can.lexical:
         params.add_index(

@@ -77,7 +77,7 @@ class VectorRetrievalServicer(vector_retrieval_pb2_grpc.VectorRetrievalServicer)
     async def CreateGeneration(self, request: pb.CreateGenerationRequest, context: Any) -> pb.CreateGenerationResponse:
         """Makes an empty generation for another model."""
         made = await self._store.create_generation(
-            *wire_generations.new_generation_from_proto(request, self._store.hnsw)
+            *wire_generations.new_generation_from_proto(request, self._store.default_index)
         )
         return pb.CreateGenerationResponse(generation=wire_generations.generation_to_proto(made, self._store.roles, 0))
 

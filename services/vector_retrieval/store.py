@@ -87,9 +87,9 @@ class Store:
         return self._generations.roles
 
     @property
-    def hnsw(self) -> schema.HnswParams:
-        """How graphs are built where nobody says."""
-        return schema.HnswParams(self._settings.hnsw_m, self._settings.hnsw_ef_construction)
+    def default_index(self) -> schema.VectorIndex:
+        """How vectors are indexed where nobody says."""
+        return self._generations.default_index
 
     @classmethod
     async def open(cls, settings: VectorRetrievalSettings) -> "Store":
@@ -289,13 +289,11 @@ class Store:
         recent = time.monotonic() - self._writer.wrote_at < _SESSION_S
         return Consistency.STRONG if recent else Consistency.BOUNDED
 
-    async def create_generation(
-        self, model_version: str, dimensions: int, hnsw: schema.HnswParams | None
-    ) -> Generation:
+    async def create_generation(self, model_version: str, dimensions: int, index: schema.VectorIndex) -> Generation:
         """A new generation beside the live one. Raises `FailedPreconditionError` when one is being built already."""
         can = await self.capabilities()
         async with self._gate.writing():
-            return await self._generations.build(model_version, dimensions, can, hnsw)
+            return await self._generations.build(model_version, dimensions, can, index)
 
     async def list_generations(self) -> tuple[list[tuple[Generation, int]], Roles]:
         """All generations, the newest first, with their items (0 for those that nobody uses), and what they are for."""

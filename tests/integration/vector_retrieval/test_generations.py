@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import pytest_asyncio
-from aisle.catalog.v1 import item_pb2
+from aisle.catalog.v1 import filter_pb2, item_pb2
 from aisle.retrieval.v1 import vector_retrieval_pb2 as pb
 from pymilvus import MilvusClient, MilvusException
 
@@ -47,9 +47,9 @@ class Index:
         self.rpc = VectorRetrievalServicer(store)
 
     async def write(
-        self, *ids: str, title: str = "title", version: str = OLD, at: datetime | None = None
+        self, *ids: str, title: str = "title", brand: str = "", version: str = OLD, at: datetime | None = None
     ) -> pb.UpsertItemsResponse:
-        items = [item_pb2.Item(id=i, title=title) for i in ids]
+        items = [item_pb2.Item(id=i, title=title, brand=brand) for i in ids]
         for item in items:
             item.updated_at.FromDatetime(at or datetime.now(UTC))
         rows = vectors(list(ids), OLD_SIZE if version == OLD else NEW_SIZE)
@@ -76,11 +76,32 @@ class Index:
         )
         return {hit.item.id: hit.item.title for hit in answer.candidates[0].hits}, answer
 
-    async def create(self) -> str:
+    async def nearest(self, limit: int, brand: str = "", *, exact: bool = False) -> list[str]:
+        """To one vector of the new model."""
+        condition = filter_pb2.Filter(text=filter_pb2.TextCondition(field="brand", values=[brand]))
+        answer = await self.rpc.Search(
+            pb.SearchRequest(
+                embeddings=embeddings.pack(np.ones((1, NEW_SIZE), dtype=np.float32), NEW),
+                filter=condition if brand else None,
+                limit=limit,
+                exact=exact,
+                consistency=pb.CONSISTENCY_STRONG,
+            ),
+            None,
+        )
+        return [hit.item.id for hit in answer.candidates[0].hits]
+
+    async def create(self, **fields: object) -> str:
         made = await self.rpc.CreateGeneration(
-            pb.CreateGenerationRequest(model_version=NEW, dimensions=NEW_SIZE, hnsw_m=8), None
+            pb.CreateGenerationRequest(
+                model_version=NEW,
+                dimensions=NEW_SIZE,
+                **(fields or {"hnsw_m": 8}),  # type: ignore[arg-type]
+            ),
+            None,
         )
         assert made.generation.state == pb.GENERATION_STATE_BUILDING
+        assert made.generation.index_type == fields.get("index_type", pb.INDEX_TYPE_HNSW)
         return made.generation.name
 
     async def pending(self, name: str, source: str = "", size: int = 3) -> list[item_pb2.Item]:
@@ -176,6 +197,53 @@ async def test_a_generation_is_built_promoted_and_rolled_back(index: Index) -> N
     await index.rpc.RollbackGeneration(pb.RollbackGenerationRequest(), None)
     assert (await index.found(OLD))[1].degraded == []
     assert (await index.write("h")).accepted == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"index_type": pb.INDEX_TYPE_HNSW, "hnsw_m": 16, "hnsw_ef_construction": 100}, pb.INDEX_TYPE_HNSW),
+        ({"index_type": pb.INDEX_TYPE_FLAT}, pb.INDEX_TYPE_FLAT),
+        ({"index_type": pb.INDEX_TYPE_IVF_FLAT, "ivf_nlist": 1000}, pb.INDEX_TYPE_IVF_FLAT),
+    ],
+    ids=["hnsw", "flat", "ivf_flat"],
+)
+async def test_a_generation_of_each_index_type_is_built_promoted_and_searched(
+    index: Index, fields: dict[str, object], told: pb.IndexType
+) -> None:
+    # Milvus indexes no segment of fewer than 1,024 rows.
+    for brand in ("Acme", "Zeta"):
+        await index.write(*(f"{brand}-{i}" for i in range(700)), brand=brand)
+    new = await index.create(**fields)
+    listed = await index.rpc.ListGenerations(pb.ListGenerationsRequest(), None)
+    assert {g.model_version: g.index_type for g in listed.generations} == {OLD: pb.INDEX_TYPE_HNSW, NEW: told}
+    items = await index.pending(new, size=1000)
+    await index.load(new, items[:700])
+    await index.load(new, items[700:])
+    await index.store.flush()
+    assert await indexed(index) == pb.IndexType.Name(told).removeprefix("INDEX_TYPE_")
+
+    seen = await index.verify(new)
+    assert (seen.items, seen.missing, list(seen.problems)) == (1400, 0, [])
+    await index.promote(new)
+    for brand in ("", "Acme"):
+        found, nearest = await index.nearest(50, brand), await index.nearest(50, brand, exact=True)
+        assert len(set(found) & set(nearest)) >= 45
+        if told == pb.INDEX_TYPE_FLAT:
+            assert found == nearest
+    assert (len(await index.nearest(1000)), len(await index.nearest(1000, "Acme"))) == (1000, 700)
+
+
+async def indexed(index: Index) -> str:
+    """Waits until the generation that is being built is indexed, where that takes a while; how, as the store has it."""
+    building = index.store.roles.building
+    assert building is not None
+    async with asyncio.timeout(60):
+        while True:
+            told = await index.store._connection.read("describe_index", building.collection, "vector")
+            if not index.store._settings.is_server or int(told["indexed_rows"]) == int(told["total_rows"]) > 0:
+                return str(told["index_type"])
+            await asyncio.sleep(0.5)
 
 
 async def test_writes_meanwhile_are_not_missed(index: Index) -> None:

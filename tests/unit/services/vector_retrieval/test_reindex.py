@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.vector_retrieval.clients import Encoded, Known, KnownRoles, Listed
+from services.vector_retrieval.clients import Encoded, IndexType, Known, KnownRoles, Listed
 from services.vector_retrieval.progress import Progress
 from services.vector_retrieval.reindex import Reindex, ReindexSettings, Summary
 from shared.errors import FailedPreconditionError, UnavailableError, VersionMismatchError
@@ -24,6 +24,7 @@ class FakeIndex:
         self.late: list[str] = []
         self.problems: list[str] = []
         self.refuse: set[str] = set()
+        self.index_type = ""
 
     def known(self, name: str) -> Known | None:
         return Known(name, self.versions[name], len(self.items[name])) if name else None
@@ -31,7 +32,8 @@ class FakeIndex:
     async def roles(self) -> KnownRoles:
         return KnownRoles(self.known(self.live), self.known(self.building), self.known(self.previous))
 
-    async def create(self, model_version: str, dimensions: int) -> Known:
+    async def create(self, model_version: str, dimensions: int, index_type: IndexType) -> Known:
+        self.index_type = index_type
         self.building, self.versions["new"] = "new", model_version
         return Known("new", model_version, 0)
 
@@ -92,6 +94,15 @@ async def test_all_items_go_over_in_batches_and_late_writes_too() -> None:
     assert (summary.loaded, summary.failed) == (52, {})
     assert index.items["new"] == index.items["old"]
     assert "generation new of model 2 is live" in out
+    assert index.index_type == "hnsw"
+
+
+async def test_the_new_generation_is_of_the_index_type_asked_for() -> None:
+    index = FakeIndex(3)
+    await reindex(index, FakeEncoder(), index_type="flat")
+    assert index.index_type == "flat"
+    with pytest.raises(SystemExit, match="index_type"):
+        ReindexSettings.parse(["--index-type", "ivf"])
 
 
 async def test_a_run_goes_on_where_the_last_one_ended() -> None:

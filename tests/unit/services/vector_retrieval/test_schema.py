@@ -7,8 +7,9 @@ from services.vector_retrieval import keys
 from services.vector_retrieval.capabilities import Capabilities, RowLayout, probe
 from services.vector_retrieval.schema import (
     Bm25Params,
-    HnswParams,
+    IndexType,
     Row,
+    VectorIndex,
     category_prefix,
     index_params,
     item_keys,
@@ -145,11 +146,21 @@ def test_the_largest_row_fits() -> None:
 
 
 @pytest.mark.parametrize("can", [LITE, SERVER, probe("v2.6.4")], ids=["lite", "2.3", "2.6"])
-def test_indexes_are_built_with_the_parameters_given(can: Capabilities) -> None:
-    made = {
-        one.to_dict()["field_name"]: one.to_dict() for one in index_params(HnswParams(8, 99), Bm25Params(0.3, 0.5), can)
-    }
-    wanted = {"vector": {"M": 8, "efConstruction": 99}}
+@pytest.mark.parametrize(
+    ("index_type", "parameters"),
+    [
+        (IndexType.HNSW, {"M": 8, "efConstruction": 99}),
+        (IndexType.FLAT, {}),
+        (IndexType.IVF_FLAT, {"nlist": 7}),
+    ],
+)
+def test_indexes_are_built_with_the_parameters_given(
+    can: Capabilities, index_type: IndexType, parameters: dict[str, float]
+) -> None:
+    indexes = index_params(VectorIndex(index_type, 8, 99, 7), Bm25Params(0.3, 0.5), can)
+    made = {one.to_dict()["field_name"]: one.to_dict() for one in indexes}
+    assert made["vector"]["index_type"] == index_type
+    wanted = {"vector": parameters}
     if can.lexical:
         wanted["sparse"] = {"bm25_k1": 0.3, "bm25_b": 0.5}
     for name, params in wanted.items():

@@ -111,6 +111,34 @@ GENERATION_STATE_UNUSED: GenerationState.ValueType  # 4
 """Left over."""
 Global___GenerationState: _TypeAlias = GenerationState  # noqa: Y015
 
+class _IndexType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _IndexTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IndexType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INDEX_TYPE_UNSPECIFIED: _IndexType.ValueType  # 0
+    """HNSW; of a generation, not said."""
+    INDEX_TYPE_HNSW: _IndexType.ValueType  # 1
+    """By walking a graph. Fast at any size."""
+    INDEX_TYPE_FLAT: _IndexType.ValueType  # 2
+    """By comparing every vector: exact, in time proportional to their number. For small shops."""
+    INDEX_TYPE_IVF_FLAT: _IndexType.ValueType  # 3
+    """By comparing the vectors of those lists whose centres are nearest. Less memory than HNSW, and quicker to build."""
+
+class IndexType(_IndexType, metaclass=_IndexTypeEnumTypeWrapper):
+    """How a generation finds the vectors near another."""
+
+INDEX_TYPE_UNSPECIFIED: IndexType.ValueType  # 0
+"""HNSW; of a generation, not said."""
+INDEX_TYPE_HNSW: IndexType.ValueType  # 1
+"""By walking a graph. Fast at any size."""
+INDEX_TYPE_FLAT: IndexType.ValueType  # 2
+"""By comparing every vector: exact, in time proportional to their number. For small shops."""
+INDEX_TYPE_IVF_FLAT: IndexType.ValueType  # 3
+"""By comparing the vectors of those lists whose centres are nearest. Less memory than HNSW, and quicker to build."""
+Global___IndexType: _TypeAlias = IndexType  # noqa: Y015
+
 @_typing.final
 class UpsertItemsRequest(_message.Message):
     """Adds or replaces items."""
@@ -999,6 +1027,7 @@ class Generation(_message.Message):
     DIMENSIONS_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
+    INDEX_TYPE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Given by the service."""
     model_version: _builtins.str
@@ -1009,6 +1038,8 @@ class Generation(_message.Message):
     """What it is for now."""
     items: _builtins.int
     """Items in it; 0 where it is unused."""
+    index_type: Global___IndexType.ValueType
+    """How it finds them."""
     def __init__(
         self,
         *,
@@ -1017,10 +1048,11 @@ class Generation(_message.Message):
         dimensions: _builtins.int = ...,
         state: Global___GenerationState.ValueType = ...,
         items: _builtins.int = ...,
+        index_type: Global___IndexType.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "items", b"items", "model_version", b"model_version", "name", b"name", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "index_type", b"index_type", "items", b"items", "model_version", b"model_version", "name", b"name", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1036,14 +1068,20 @@ class CreateGenerationRequest(_message.Message):
     DIMENSIONS_FIELD_NUMBER: _builtins.int
     HNSW_M_FIELD_NUMBER: _builtins.int
     HNSW_EF_CONSTRUCTION_FIELD_NUMBER: _builtins.int
+    INDEX_TYPE_FIELD_NUMBER: _builtins.int
+    IVF_NLIST_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     """The model that will make its vectors."""
     dimensions: _builtins.int
     """Components of its vectors, 2 to 32,768."""
     hnsw_m: _builtins.int
-    """HNSW links a node, 4 to 64; the service's own setting when absent."""
+    """HNSW links a node, 4 to 64; the service's own setting when absent. For HNSW alone."""
     hnsw_ef_construction: _builtins.int
-    """HNSW candidates looked at while building, 8 to 2,048; the service's own setting when absent."""
+    """HNSW candidates looked at while building, 8 to 2,048; the service's own setting when absent. For HNSW alone."""
+    index_type: Global___IndexType.ValueType
+    """How it finds the vectors near another."""
+    ivf_nlist: _builtins.int
+    """Lists that vectors are sorted into, 1 to 65,536; the service's own setting when absent. For IVF_FLAT alone."""
     def __init__(
         self,
         *,
@@ -1051,19 +1089,25 @@ class CreateGenerationRequest(_message.Message):
         dimensions: _builtins.int = ...,
         hnsw_m: _builtins.int | None = ...,
         hnsw_ef_construction: _builtins.int | None = ...,
+        index_type: Global___IndexType.ValueType = ...,
+        ivf_nlist: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_hnsw_ef_construction", b"_hnsw_ef_construction", "_hnsw_m", b"_hnsw_m", "hnsw_ef_construction", b"hnsw_ef_construction", "hnsw_m", b"hnsw_m"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_hnsw_ef_construction", b"_hnsw_ef_construction", "_hnsw_m", b"_hnsw_m", "_ivf_nlist", b"_ivf_nlist", "hnsw_ef_construction", b"hnsw_ef_construction", "hnsw_m", b"hnsw_m", "ivf_nlist", b"ivf_nlist"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hnsw_ef_construction", b"_hnsw_ef_construction", "_hnsw_m", b"_hnsw_m", "dimensions", b"dimensions", "hnsw_ef_construction", b"hnsw_ef_construction", "hnsw_m", b"hnsw_m", "model_version", b"model_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hnsw_ef_construction", b"_hnsw_ef_construction", "_hnsw_m", b"_hnsw_m", "_ivf_nlist", b"_ivf_nlist", "dimensions", b"dimensions", "hnsw_ef_construction", b"hnsw_ef_construction", "hnsw_m", b"hnsw_m", "index_type", b"index_type", "ivf_nlist", b"ivf_nlist", "model_version", b"model_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__hnsw_ef_construction: _TypeAlias = _typing.Literal["hnsw_ef_construction"]  # noqa: Y015
     _WhichOneofArgType__hnsw_ef_construction: _TypeAlias = _typing.Literal["_hnsw_ef_construction", b"_hnsw_ef_construction"]  # noqa: Y015
     _WhichOneofReturnType__hnsw_m: _TypeAlias = _typing.Literal["hnsw_m"]  # noqa: Y015
     _WhichOneofArgType__hnsw_m: _TypeAlias = _typing.Literal["_hnsw_m", b"_hnsw_m"]  # noqa: Y015
+    _WhichOneofReturnType__ivf_nlist: _TypeAlias = _typing.Literal["ivf_nlist"]  # noqa: Y015
+    _WhichOneofArgType__ivf_nlist: _TypeAlias = _typing.Literal["_ivf_nlist", b"_ivf_nlist"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__hnsw_ef_construction) -> _WhichOneofReturnType__hnsw_ef_construction | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__hnsw_m) -> _WhichOneofReturnType__hnsw_m | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ivf_nlist) -> _WhichOneofReturnType__ivf_nlist | None: ...
 
 Global___CreateGenerationRequest: _TypeAlias = CreateGenerationRequest  # noqa: Y015
 
