@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,19 @@ async def index(home: str, settings: VectorRetrievalSettings, tmp_path: Path) ->
     )
     store = await Store.open(own)
     yield Index(store)
+    if home == "server":
+        # Tests share the server: what one leaves loaded takes from the time of all that follow.
+        await store._connection.write("drop", lambda client: remove(client, own.index))
     await store.close()
+
+
+def remove(client: MilvusClient, index: str) -> None:
+    for alias in (index, f"{index}__building", f"{index}__previous"):
+        with suppress(MilvusException):
+            client.drop_alias(alias)
+    for name in client.list_collections():
+        if name.startswith(f"{index}_"):
+            client.drop_collection(name)
 
 
 async def test_a_generation_is_built_promoted_and_rolled_back(index: Index) -> None:

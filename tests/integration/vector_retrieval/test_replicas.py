@@ -84,7 +84,7 @@ async def test_what_one_replica_writes_keeps_another_from_promoting_without_it(r
     one, other = replicas
     await one.upsert([row("a")], "m")
     can = await one.capabilities()
-    made = await one.create_generation("m2", 4, None)
+    made = await one.create_generation("m2", 4, one.default_index)
 
     async def load() -> None:
         lacking = (await one.list_items("", made.name, 100, "")).payloads
