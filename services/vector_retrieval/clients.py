@@ -99,11 +99,10 @@ class IndexClient:
         return done.accepted - done.outdated, {error.item_id: error.message for error in done.errors}
 
     async def verify(self, name: str, min_recall: float) -> Sequence[str]:
-        """What keeps it from being promoted, but for items that it lacks: they are loaded, or left behind by force."""
+        """What keeps it from being promoted."""
         request = pb.VerifyGenerationRequest(generation=name, options=pb.VerifyOptions(min_recall=min_recall))
         seen: pb.VerifyGenerationResponse = await self._call(self._stub.VerifyGeneration, request, _LOOK_S)
-        # The missing ones are the first problem, where there are any.
-        return seen.verification.problems[bool(seen.verification.missing) :]
+        return seen.verification.problems if not seen.verification.missing else ()
 
     async def promote(self, name: str, min_recall: float, *, force: bool) -> None:
         """Makes it live."""

@@ -201,6 +201,8 @@ class Writer:
                 try:
                     return await self._connection.write(operation, work)
                 finally:
+                    # Once more: a look that began meanwhile may have missed what has landed only now.
+                    self._remember(ids)
                     self.wrote_at = time.monotonic()
 
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -282,6 +283,27 @@ async def test_writes_meanwhile_are_not_missed(index: Index) -> None:
     await index.catch_up(new)
     await index.promote(new)
     assert (await index.found(NEW))[0] == {"a": "changed", "b": "later", "d": "changed late"}
+
+
+async def test_a_write_that_lands_after_a_look_has_begun_is_looked_at_again(index: Index) -> None:
+    await index.write("a")
+    new = await index.create()
+    building, writer = index.store.roles.building, index.store._writer
+    assert building is not None
+    assert building.name == new
+    begun, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def work(client: MilvusClient) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        go_on.wait(10)
+
+    writing = asyncio.create_task(writer._write("upsert", ["a"], work))
+    await begun.wait()
+    writer.watch(building)
+    go_on.set()
+    await writing
+    assert writer.touched(building) == {"a"}
 
 
 async def test_what_is_too_much_does_not_go_live(index: Index) -> None:
