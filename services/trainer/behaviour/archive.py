@@ -10,10 +10,9 @@ is kept, since nothing is learnt from them; users are the keyed hashes that `use
 they go from there (see `forgetting`).
 """
 
-import fcntl
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from services.trainer.alone import alone
 from services.trainer.errors import JobError
 from shared.bundles import FileEntry
 from shared.bundles.files import hash_file
@@ -127,15 +127,8 @@ class Archive:
             finally:
                 writer.flush()
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise JobError(f"{self.folder} is being written by another run: wait for it") from None
-            yield
+    def _locked(self) -> AbstractContextManager[None]:
+        return alone(self.folder, str(self.folder))
 
 
 class _Writer:

@@ -13,18 +13,16 @@ last one's files are kept.
 """
 
 import argparse
-import fcntl
 import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.trainer import runs
+from services.trainer.alone import alone
 from services.trainer.base import open_base
 from services.trainer.errors import JobError, TooLittleError
 from services.trainer.evaluate import job as evaluation
@@ -96,19 +94,8 @@ def retrain(options: RetrainOptions) -> Bundle | None:
     if "train" not in now.report.splits:
         log.info("%s holds no judgements to learn from yet: nothing to do", options.data)
         return None
-    with _alone(options.work):
+    with alone(options.work, f"--work {options.work}"):
         return _retrain(options, registry, now)
-
-
-@contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise JobError(f"--work {work} is another run's at the moment: wait for it") from None
-        yield
 
 
 def _retrain(options: RetrainOptions, registry: Registry, now: PreparedSet) -> Bundle | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from services.trainer.alone import alone
 from services.trainer.base import open_base
 from services.trainer.errors import JobError
 from services.trainer.export import export
@@ -14,7 +15,7 @@ from services.trainer.options import ExportOptions
 from services.trainer.prepare.job import PrepareOptions, prepare
 from services.trainer.prepared import PreparedSet
 from services.trainer.record import read_record
-from services.trainer.retrain.job import _alone, retrain
+from services.trainer.retrain.job import retrain
 from services.trainer.retrain.material import choose
 from services.trainer.retrain.options import RetrainOptions
 from services.trainer.run_options import MixedPrecision
@@ -143,7 +144,7 @@ def test_a_run_is_gone_on_with_by_whoever_comes_and_those_before_it_are_cleared(
 
 
 def test_two_runs_do_not_share_a_work_folder(shop: Shop) -> None:
-    with _alone(shop.options.work), pytest.raises(JobError, match="is another run's at the moment"):
+    with alone(shop.options.work, "it"), pytest.raises(JobError, match=r"--work .* is another run's at the moment"):
         shop.retrain(32)
 
 
