@@ -1,5 +1,6 @@
 """The base model of an export: a local directory in the Hugging Face or sentence-transformers layout."""
 
+import hashlib
 import importlib.util
 import json
 import shutil
@@ -90,6 +91,16 @@ class BaseModel:
             for file in sorted(self.path.glob("*.safetensors"))
             for name, tensor in load_file(file).items()
         }
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Over what decides its numbers, 64 hex digits. Reads all weights: a second for each GB or so."""
+        decisive = {
+            "files": {path.relative_to(self.path).as_posix(): hash_file(path).sha256 for path in self.files()},
+            "prompts": self.prompts.model_dump(),
+            **{name: getattr(self, name) for name in ("pooling", "normalize", "max_tokens", "dimensions")},
+        }
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def files(self) -> list[Path]:
         """What a bundle takes from the base, sorted."""

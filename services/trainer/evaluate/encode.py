@@ -24,6 +24,8 @@ class Named(Protocol):
     """For people."""
     version: str
     """Of a bundle; empty for a model folder."""
+    digest: str
+    """Of all that its numbers depend on, besides what it is given to read."""
 
 
 class Encoder(Named, Protocol):
@@ -64,6 +66,7 @@ class BundleEncoder:
         manifest = self._bundle.manifest
         self.name = f"{manifest.name} {manifest.version} ({precision})"
         self.version = manifest.version
+        self.digest = f"{manifest.version} {precision}"
         tokenizer = self._bundle.tokenizer_path
         self._sessions = {tower: open_session(self._bundle.onnx_path(precision, tower)) for tower in Tower}
         self._queries = TextTokenizer(tokenizer, manifest.max_query_tokens, manifest.prompts.query)
@@ -96,6 +99,7 @@ class FolderEncoder:
         base = open_base(name)
         self.name = f"{base.name} (torch)"
         self.version = ""
+        self.digest = f"{base.content_hash} torch"
         self._template = base.item_template
         self._prompts = base.prompts
         self._model = load(base, base.max_tokens)

@@ -1,23 +1,29 @@
-"""`evaluate`: how good a model is on a split that it did not learn, and whether it beats another."""
+"""`evaluate`: how good a model is on a split that it did not learn, and whether it beats another.
+
+Vectors of items and scores of pairs, which take nearly all the time, are kept in `--out` until the report is written:
+an evaluation that was stopped goes on when the same is asked again.
+"""
 
 import argparse
 import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from services.trainer import record
+from services.trainer.alone import alone
 from services.trainer.base import MINILM
 from services.trainer.errors import JobError
-from services.trainer.prepared import open_prepared
+from services.trainer.prepared import PreparedSet, open_prepared
 from shared.bundles import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from services.trainer.evaluate.findings import Findings
     from services.trainer.evaluate.score import Data, Scored
+    from services.trainer.parts import Parts
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", default="test", help="of the prepared set (default %(default)s, as promote wants it)"
     )
-    parser.add_argument("--out", required=True, type=Path, help=f"folder for {HTML} and {JSON}")
+    parser.add_argument(
+        "--out", required=True, type=Path,
+        help=f"folder for {HTML} and {JSON}; one that was stopped goes on there when the same is asked again",
+    )  # fmt: skip
     parser.add_argument(
         "--precision", type=Precision, choices=list(Precision), default=Precision.INT8,
         help="which graph of a bundle (default %(default)s: the one that is served)",
@@ -75,17 +84,31 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def evaluate(options: EvaluateOptions) -> "Findings":
-    """Measure, print, and write both files. Raises `JobError` or `BundleError` for what is not there."""
+    """Measure, print, and write both files. Raises `JobError` or `BundleError` for what is not there, and `JobError`
+    where another evaluation has the folder."""
     from services.trainer.evaluate.findings import find
     from services.trainer.evaluate.page import page
     from services.trainer.evaluate.score import Data
+    from services.trainer.parts import FOLDER, Parts
 
     prepared = open_prepared(options.data)
-    measure = _opened(options)
+    parts = Parts(options.out / FOLDER)
+    measure = _opened(options, parts)
     data = Data(prepared, options.split, options.most_items, _keys(options))
     log.info("%s queries over %s items", f"{len(data.split.queries):,}", f"{len(data.items):,}")
-    (model, *others), of = measure(data)
-    context = {
+    with alone(options.out, f"--out {options.out}"):
+        (model, *others), of = measure(data)
+        found = find(model, others[0] if others else None, data, _context(options, prepared, data, of))
+        (options.out / JSON).write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
+        (options.out / HTML).write_text(page(found), encoding="utf-8")
+        parts.remove()
+    _tell(found)
+    log.info("report: %s", options.out / HTML)
+    return found
+
+
+def _context(options: EvaluateOptions, prepared: PreparedSet, data: "Data", of: "Mapping[str, str]") -> dict[str, Any]:
+    return {
         "split": options.split,
         "queries": len(data.relevant),
         "items": len(data.items),
@@ -97,29 +120,25 @@ def evaluate(options: EvaluateOptions) -> "Findings":
         "code": record.code_revision(),
         "command": record.command_line(),
     }
-    found = find(model, others[0] if others else None, data, context)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / JSON).write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
-    (options.out / HTML).write_text(page(found), encoding="utf-8")
-    _tell(found)
-    log.info("report: %s", options.out / HTML)
-    return found
 
 
-def _opened(options: EvaluateOptions) -> "Callable[[Data], tuple[list[Scored], dict[str, str]]]":
-    """What measures the model, and the baseline where there is one; and says where a report's items are from."""
+def _opened(options: EvaluateOptions, parts: "Parts") -> "Callable[[Data], tuple[list[Scored], dict[str, str]]]":
+    """What measures the model, and the baseline where there is one; and says where a report's items are from. What it
+    computes is kept in `parts`."""
     from services.trainer.evaluate.encode import open_encoder
+    from services.trainer.evaluate.kept import KeptEncoder, KeptReranker
     from services.trainer.evaluate.rerank import RERANKED, open_reranker, score_reranked
     from services.trainer.evaluate.score import retrieve, score
 
     names = [name for name in (options.model, options.baseline) if name]
-    rerankers = [one for name in names if (one := open_reranker(name, options.precision)) is not None]
+    opened = [open_reranker(name, options.precision) for name in names]
+    rerankers = [KeptReranker(one, parts) for one in opened if one is not None]
     if not rerankers:
-        encoders = [open_encoder(name, options.precision) for name in names]
+        encoders = [KeptEncoder(open_encoder(name, options.precision), parts) for name in names]
         return lambda data: ([score(encoder, data) for encoder in encoders], {})
     if len(rerankers) < len(names):
         raise JobError("--model and --baseline: one is a cross-encoder and the other is none; they do not compare")
-    retriever = open_encoder(options.retriever, options.precision)
+    retriever = KeptEncoder(open_encoder(options.retriever, options.precision), parts)
 
     def measure(data: "Data") -> "tuple[list[Scored], dict[str, str]]":
         first = retrieve(retriever, data)

@@ -11,7 +11,6 @@ from services.trainer.evaluate.encode import Named, bundle_path
 from services.trainer.evaluate.measures import Run
 from services.trainer.evaluate.score import Data, Scored, Split, summarise
 from services.trainer.probe import run_all
-from services.trainer.progress import shown
 from shared.bundles import Bundle, BundleKind, ItemLike, Precision, load_bundle, render
 from shared.inference.backends.onnx import open_session
 from shared.inference.cross_encoder import probability
@@ -55,6 +54,7 @@ class BundleReranker:
         manifest = self._bundle.manifest
         self.name = f"{manifest.name} {manifest.version} ({precision})"
         self.version = manifest.version
+        self.digest = f"{manifest.version} {precision}"
         self._session = open_session(self._bundle.onnx_path(precision))
         tokenizer = self._bundle.tokenizer_path
         self._queries = TextTokenizer(tokenizer, manifest.max_query_tokens, manifest.prompts.query)
@@ -80,6 +80,7 @@ class FolderReranker:
         base = open_base(name)
         self.name = f"{base.name} (torch)"
         self.version = ""
+        self.digest = f"{base.content_hash} torch"
         self._template = base.item_template
         self._prompt = base.prompts.query
         self._model = load(base, base.max_tokens)
@@ -90,10 +91,9 @@ class FolderReranker:
 
     def logits(self, pairs: Sequence[Pair]) -> Logits:
         """See `Reranker`."""
-        texts = [(self._prompt + query, text) for query, text in pairs]
-        scores = self._model.predict(texts, batch_size=64, show_progress_bar=shown(len(texts)))
-        made = np.asarray(scores, np.float32)
-        return made.reshape(len(pairs), -1)
+        from services.trainer.rerank.model import logits
+
+        return logits(self._model, [(self._prompt + query, text) for query, text in pairs])
 
 
 def score_reranked(reranker: Reranker, first: Run, data: Data) -> Scored:

@@ -1,7 +1,9 @@
 """The cross-encoder that is trained, from the files of any base; and back to files that `export` reads."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
 from transformers import PreTrainedModel
@@ -9,6 +11,8 @@ from transformers import PreTrainedModel
 from services.trainer import layers
 from services.trainer.base import BaseModel
 from services.trainer.errors import JobError
+from services.trainer.evaluate.rerank import Logits, Pair
+from services.trainer.progress import shown
 
 
 def load(base: BaseModel, max_tokens: int) -> CrossEncoder:
@@ -27,6 +31,12 @@ def load(base: BaseModel, max_tokens: int) -> CrossEncoder:
 def keep_layers(model: CrossEncoder, count: int) -> None:
     """See `layers.keep_layers`."""
     layers.keep_layers(_inner(model), count, "--layers")
+
+
+def logits(model: CrossEncoder, pairs: Sequence[Pair]) -> Logits:
+    """(pairs, 1). Prompts are in the queries already."""
+    scores = model.predict(list(pairs), batch_size=64, show_progress_bar=shown(len(pairs)))
+    return np.asarray(scores, np.float32).reshape(len(pairs), 1)
 
 
 def save(model: CrossEncoder, out: Path) -> None:

@@ -1,13 +1,16 @@
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from services.trainer import __main__ as command
-from services.trainer.evaluate.encode import open_encoder
+from services.trainer.alone import alone
+from services.trainer.evaluate.encode import FolderEncoder, Vectors, open_encoder
 from services.trainer.evaluate.findings import find
 from services.trainer.evaluate.page import page
 from services.trainer.evaluate.score import Data, score
@@ -93,6 +96,64 @@ def test_a_report_is_written_for_people_and_programs(
         told = [kinds[0]["intervals"][name], kinds[1]["intervals"][name], change]
         assert all(f"{each['low']:.4f} to {each['high']:.4f}" in document.text for each in told)
     assert set(found["classification_differences"]) >= {"roc_auc", "average_precision", "f1"}
+
+
+def stopped_once(monkeypatch: pytest.MonkeyPatch, parts: int) -> list[str]:
+    """Texts of items, as they are encoded, sixteen a part. After `parts` of them the job is stopped, once."""
+    encoded: list[str] = []
+    calls, real = count(), FolderEncoder.items
+
+    def items(encoder: FolderEncoder, texts: Sequence[str]) -> Vectors:
+        if next(calls) == parts:
+            raise KeyboardInterrupt
+        encoded.extend(texts)
+        return real(encoder, texts)
+
+    monkeypatch.setattr("services.trainer.parts.ROWS", 16)
+    monkeypatch.setattr(FolderEncoder, "items", items)
+    return encoded
+
+
+def test_one_that_was_stopped_goes_on_when_the_same_is_asked_again(
+    prepared: PreparedSet, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, out = make_base(tmp_path / "other", seed=1), tmp_path / "out"
+    asked = ["evaluate", "--data", str(prepared.path), "--model", str(tiny_base), "--baseline", str(other), "--out"]
+    encoded = stopped_once(monkeypatch, parts=5)
+    with pytest.raises(KeyboardInterrupt):
+        command.main([*asked, str(out)])
+    assert len(encoded) == 5 * 16
+    assert command.main([*asked, str(out)]) == 0
+    assert len(encoded) == 2 * 64, "each item once by each model"
+    assert command.main([*asked, str(tmp_path / "whole")]) == 0
+    stopped, whole = (json.loads((path / "evaluation.json").read_text()) for path in (out, tmp_path / "whole"))
+    assert stopped == whole
+    assert {path.name for path in out.iterdir()} == {".lock", "evaluation.json", "evaluation.html"}
+
+
+def test_another_evaluation_does_not_go_on_with_it(
+    prepared: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, out = make_base(tmp_path / "model"), tmp_path / "out"
+    asked = ["evaluate", "--data", str(prepared.path), "--model", str(base), "--out", str(out)]
+    encoded = stopped_once(monkeypatch, parts=3)
+    with pytest.raises(KeyboardInterrupt):
+        command.main(asked)
+    assert len(list((out / "parts").iterdir())) == 3
+    make_base(base, seed=1)
+    assert command.main(asked) == 0
+    assert len(encoded) == 3 * 16 + 64, "another model in the same folder"
+    assert not (out / "parts").exists()
+
+
+def test_two_do_not_share_a_folder(
+    prepared: PreparedSet, tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--data", str(prepared.path), "--model", str(tiny_base), "--out", str(tmp_path)]
+    with alone(tmp_path, "it"):
+        assert command.main(["evaluate", *arguments]) == 1
+    assert f"--out {tmp_path} is another run's" in capsys.readouterr().err
+    assert not (tmp_path / "evaluation.json").exists()
 
 
 def test_texts_from_the_catalogue_cannot_become_markup(tiny_base: Path, tmp_path: Path) -> None:

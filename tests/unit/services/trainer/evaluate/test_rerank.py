@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from services.trainer import __main__ as command
 from services.trainer.evaluate.encode import open_encoder
-from services.trainer.evaluate.rerank import RERANKED, Logits, Pair, open_reranker, score_reranked
+from services.trainer.evaluate.rerank import RERANKED, FolderReranker, Logits, Pair, open_reranker, score_reranked
 from services.trainer.evaluate.score import Data, retrieve
 from services.trainer.export import export
 from services.trainer.options import ExportOptions
@@ -35,7 +36,7 @@ def cross_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Knowing:
     """Knows what the made-up shop means: a query names the item's colour and thing. `sign` -1: thinks the opposite."""
 
-    version = ""
+    version = digest = ""
 
     def __init__(self, sign: int = 1) -> None:
         self.name = f"knowing {sign:+}"
@@ -76,6 +77,9 @@ def test_a_folder_and_its_bundle_give_the_same_logits(cross_base: Path, tmp_path
     assert folder is not None
     assert bundle is not None
     assert (folder.version, bundle.version != "") == ("", True)
+    int8 = open_reranker(str(tmp_path / "bundle"), Precision.INT8)
+    assert int8 is not None
+    assert len({folder.digest, bundle.digest, int8.digest}) == 3
     pairs = [("red desk", "desk in red"), ("red desk", "a lamp"), ("blue rug", "rug in blue")]
     assert folder.logits(pairs) == pytest.approx(bundle.logits(pairs), abs=1e-4)
 
@@ -93,6 +97,32 @@ def test_the_job_measures_cross_encoders(
     found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert found["context"]["orders"] == f"the first {RERANKED} of tiny (torch)"
     assert "ndcg@10" in found["differences"]
+
+
+def test_what_was_scored_before_the_job_was_stopped_is_not_scored_again(
+    prepared: PreparedSet, tiny_base: Path, cross_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.trainer.parts.ROWS", 100)
+    asked = ["evaluate", "--data", str(prepared.path), "--model", str(cross_base), "--retriever", str(tiny_base)]
+    scored: list[Pair] = []
+    calls, real = count(), FolderReranker.logits
+
+    def logits(reranker: FolderReranker, pairs: Sequence[Pair]) -> Logits:
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        scored.extend(pairs)
+        return real(reranker, pairs)
+
+    monkeypatch.setattr(FolderReranker, "logits", logits)
+    with pytest.raises(KeyboardInterrupt):
+        command.main([*asked, "--out", str(tmp_path / "out")])
+    before = len(scored)
+    assert command.main([*asked, "--out", str(tmp_path / "out")]) == 0
+    after, scored[:] = len(scored), []
+    assert command.main([*asked, "--out", str(tmp_path / "whole")]) == 0
+    assert 0 < before < after == len(scored)
+    stopped, whole = ((tmp_path / name / "evaluation.json").read_text() for name in ("out", "whole"))
+    assert stopped == whole
 
 
 def test_two_kinds_of_model_do_not_compare(
