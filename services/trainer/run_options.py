@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: RunOptions, own: Ma
         "--mixed-precision", type=MixedPrecision, choices=list(MixedPrecision), default=defaults.mixed_precision,
         help="on a GPU (default %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
+    parser.add_argument("--resume", action="store_true", help="go on in --out where a run was cut short")
 
 
 def given(kind: type[RunOptions], arguments: argparse.Namespace, leave: Sequence[str] = ()) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from services.trainer import record
 from services.trainer.base import BaseModel
 from services.trainer.errors import JobError
+from services.trainer.parts import FOLDER, SUFFIX, Parts
 from services.trainer.prepared import PreparedSet
 from services.trainer.record import TrainingRecord
 from services.trainer.run_options import MixedPrecision, RunOptions
@@ -20,17 +21,17 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 CHECKPOINTS = "checkpoints"
+_CHECKPOINT = f"{CHECKPOINTS}/checkpoint-*"
+_LEFT = (_CHECKPOINT, f"{FOLDER}/*{SUFFIX}")
+"""What a run goes on from. One that was cut short early has parts alone: of what it computes before it trains."""
 _OPTIONS = "options.json"
 
 
 def claim(
-    options: RunOptions,
-    data_hash: str,
-    left: str = f"{CHECKPOINTS}/checkpoint-*",
-    more: Mapping[str, Any] | None = None,
+    options: RunOptions, data_hash: str, left: Sequence[str] = _LEFT, more: Mapping[str, Any] | None = None
 ) -> None:
     """Say in the folder what is trained there: options, data, and what `more` decides. Raises `JobError` where another
-    run is, a resumed one differs or has not `left` what it needs, or the machine cannot do what is asked."""
+    run is, a resumed one differs or has `left` nothing to go on from, or the machine cannot do what is asked."""
     import torch
 
     if options.mixed_precision is not MixedPrecision.NONE and not torch.cuda.is_available():
@@ -38,11 +39,11 @@ def claim(
     if not _first_process():
         return
     out = options.out
-    text = json.dumps({**plain(options), "resume": False, "data_hash": data_hash, **(more or {})}, indent=2)
+    text = json.dumps({**asked(options, data_hash), **(more or {})}, indent=2)
     file = out / _OPTIONS
     if options.resume:
-        if not file.is_file() or not any(out.glob(left)):
-            raise JobError(f"--resume: {out} holds no {left}; leave --resume out")
+        if not file.is_file() or not _holds(out, left):
+            raise JobError(f"--resume: {out} holds no {' or '.join(left)}; leave --resume out")
         if file.read_text(encoding="utf-8") != text:
             raise JobError(f"--resume: options or data differ from {file}; give the same, or another --out")
         return
@@ -64,10 +65,28 @@ def _first_process() -> bool:
 
 def go_on_or_clear(out: Path) -> bool:
     """Whether a run that was cut short can go on in `out`; where it cannot, what is there is removed."""
-    resume = any(out.glob(f"{CHECKPOINTS}/checkpoint-*")) and not (out / record.FILE).is_file()
+    resume = _holds(out, _LEFT) and not (out / record.FILE).is_file()
     if not resume:
         shutil.rmtree(out, ignore_errors=True)
     return resume
+
+
+def _holds(out: Path, patterns: Sequence[str]) -> bool:
+    return any(found for pattern in patterns for found in out.glob(pattern))
+
+
+def _from_checkpoint(options: RunOptions) -> bool:
+    return options.resume and _holds(options.out, [_CHECKPOINT])
+
+
+def parts_of(options: RunOptions) -> Parts:
+    """Where a run keeps what it computes before it trains."""
+    return Parts(options.out / FOLDER, writes=_first_process())
+
+
+def asked(options: RunOptions, data_hash: str) -> dict[str, Any]:
+    """What a run and its resumption have in common, as JSON values."""
+    return {**plain(options), "resume": False, "data_hash": data_hash}
 
 
 def plain(options: RunOptions) -> dict[str, Any]:
@@ -107,7 +126,7 @@ def arguments(options: RunOptions, rows: int, metric: str) -> dict[str, Any]:
         # Else what the last of a step's forward passes does not use counts as used by none: one of two towers.
         "ddp_find_unused_parameters": False,
         "fp16": options.mixed_precision is MixedPrecision.FP16,
-        "eval_on_start": not options.resume,
+        "eval_on_start": not _from_checkpoint(options),
         "metric_for_best_model": f"eval_{metric}",
         "dataloader_pin_memory": torch.cuda.is_available(),
         "seed": options.seed,
@@ -140,7 +159,7 @@ def train(
     """Trains, and says how the weights that were kept came to be."""
     # Before training: by its end somebody may have edited the code.
     revision, started = record.code_revision(), time.monotonic()
-    trainer.train(resume_from_checkpoint=options.resume or None)
+    trainer.train(resume_from_checkpoint=_from_checkpoint(options) or None)
     # The first process removes the checkpoints, from which all read the best weights.
     trainer.accelerator.wait_for_everyone()
     return TrainingRecord(
@@ -167,3 +186,4 @@ def finish(options: RunOptions, written: TrainingRecord) -> None:
     """Writes the record beside the model; what a resumed run would need is not needed any more."""
     (options.out / record.FILE).write_text(written.model_dump_json(indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(options.out / CHECKPOINTS, ignore_errors=True)
+    parts_of(options).remove()

@@ -3,8 +3,10 @@
 import logging
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
 from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
@@ -83,7 +85,7 @@ def _datasets(
             f"{len(judgements.positives)} positives do not fill one batch of {options.batch}: lower --batch, or "
             f"--positive-grade (now {lowest})"
         )
-    hard = _negatives(options, base, judgements, texts, items, grades, model)
+    hard = _negatives(options, prepared, base, judgements, texts, items, model)
     found = {"ranking": data.ranking_dataset(judgements, hard, texts, items, grades, options)}
     if options.graded_loss is not GradedLoss.NONE:
         found["graded"] = data.graded_dataset(judgements, texts, items, grades)
@@ -91,20 +93,34 @@ def _datasets(
 
 
 def _negatives(
-    options: FinetuneOptions, base: BaseModel, judgements: data.Judgements, texts: data.Texts, items: dict[str, str],
-    grades: Grades, model: SentenceTransformer,
+    options: FinetuneOptions, prepared: PreparedSet, base: BaseModel, judgements: data.Judgements, texts: data.Texts,
+    items: dict[str, str], model: SentenceTransformer,
 ) -> list[str] | None:  # fmt: skip
+    grades = prepared.report.grades
+    if options.negatives is Negatives.NONE:
+        return None
     if options.negatives is Negatives.JUDGED:
         ids = sorted({item for judged in judgements.judged.values() for item in judged})
         return data.judged_negatives(judgements, grades, ids, options.seed)
+
+    def found() -> NDArray[np.str_]:
+        return np.array(_found(options, base, judgements, texts, items, grades, model))
+
+    of = ["negatives", runs.asked(options, prepared.content_hash), base.content_hash]
+    kept: list[str] = runs.parts_of(options).whole(of, found).tolist()
+    return kept
+
+
+def _found(
+    options: FinetuneOptions, base: BaseModel, judgements: data.Judgements, texts: data.Texts, items: dict[str, str],
+    grades: Grades, model: SentenceTransformer,
+) -> list[str]:  # fmt: skip
     if options.negatives is Negatives.MINED:
         return negatives.mined_negatives(model, judgements, texts, items, grades, options.seed)
-    if options.negatives is Negatives.RETRIEVED:
-        if not options.retrieval:
-            raise JobError("--negatives retrieved needs --retrieval host:port of a running vector_retrieval")
-        found = retrieval.search(options.retrieval, model, base.version, judgements, texts, negatives.RANKS[1])
-        return negatives.found_negatives(found, judgements, items, grades, options.seed)
-    return None
+    if not options.retrieval:
+        raise JobError("--negatives retrieved needs --retrieval host:port of a running vector_retrieval")
+    found = retrieval.search(options.retrieval, model, base.version, judgements, texts, negatives.RANKS[1])
+    return negatives.found_negatives(found, judgements, items, grades, options.seed)
 
 
 def _validation(

@@ -1,13 +1,16 @@
 """Lists to rank: a query, the items judged for it, and items that nobody judged, each with the label to learn."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from datasets import Dataset
+from numpy.typing import NDArray
 
 from services.trainer.evaluate.encode import Encoder
 from services.trainer.finetune.data import Judgements, Texts
+from services.trainer.parts import Parts, digest
 from services.trainer.prepared import Grades
 
 _RANKS = (3, 40)
@@ -53,25 +56,32 @@ def random_items(judgements: Judgements, item_ids: list[str], count: int, seed: 
 
 
 def retrieved_items(
-    judgements: Judgements, retriever: Encoder, texts: dict[str, str], count: int, seed: int
+    judgements: Judgements, retriever: Encoder, texts: dict[str, str], count: int, seed: int, parts: Parts
 ) -> dict[str, list[str]]:
     """`count` items a query that nobody judged for it, out of what `retriever` finds in the catalogue.
 
-    `texts`: by item id, as the retriever reads them.
+    `texts`: by item id, as the retriever reads them. What is found is kept in `parts`.
     """
     chance = random.Random(seed)
     ids = sorted(texts)
     vectors = retriever.items([texts[item] for item in ids])
     keys = sorted(judgements.judged)
     depth = min(_RANKS[1], len(ids))
+
+    def best(queries: Sequence[str]) -> NDArray[np.int64]:
+        """(queries, depth): places in `ids`."""
+        found: list[NDArray[np.int64]] = []
+        for start in range(0, len(queries), _QUERIES_AT_A_TIME):
+            scores = retriever.queries(queries[start : start + _QUERIES_AT_A_TIME]) @ vectors.T
+            found += [np.argsort(-row, kind="stable")[:depth] for row in scores]
+        return np.array(found, np.int64)
+
+    of = ["best items", retriever.digest, depth, digest(texts)]
+    ranked = parts.rows(of, [judgements.queries[key] for key in keys], best)
     found = {}
-    for start in range(0, len(keys), _QUERIES_AT_A_TIME):
-        part = keys[start : start + _QUERIES_AT_A_TIME]
-        scores = retriever.queries([judgements.queries[key] for key in part]) @ vectors.T
-        for key, row in zip(part, scores, strict=True):
-            ranked = [ids[at] for at in np.argsort(-row, kind="stable")[:depth]]
-            choice = [item for item in ranked[_RANKS[0] :] if item not in judgements.judged[key]]
-            found[key] = chance.sample(choice, min(count, len(choice)))
+    for key, places in zip(keys, ranked, strict=True):
+        choice = [ids[at] for at in places[_RANKS[0] :] if ids[at] not in judgements.judged[key]]
+        found[key] = chance.sample(choice, min(count, len(choice)))
     return found
 
 

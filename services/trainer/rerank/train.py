@@ -1,7 +1,9 @@
 """The training run of a re-ranker."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
@@ -12,6 +14,8 @@ from services.trainer import run_logs, runs
 from services.trainer.base import MINILM, open_base
 from services.trainer.errors import JobError
 from services.trainer.evaluate.encode import open_encoder
+from services.trainer.evaluate.kept import KeptEncoder
+from services.trainer.evaluate.rerank import Logits, Pair
 from services.trainer.finetune.data import Judgements, Texts, read_judgements
 from services.trainer.finetune.validation import METRIC
 from services.trainer.prepared import PreparedSet, open_prepared
@@ -68,15 +72,22 @@ def _unjudged(
 ) -> dict[str, list[str]]:
     if not options.retriever:
         return data.random_items(judgements, item_ids, options.negatives, options.seed)
-    retriever = open_encoder(options.retriever, Precision.INT8)
+    parts = runs.parts_of(options)
+    retriever = KeptEncoder(open_encoder(options.retriever, Precision.INT8), parts)
     texts = {item.id: retriever.item_text(item) for item in prepared.items()}
-    return data.retrieved_items(judgements, retriever, texts, options.negatives, options.seed)
+    return data.retrieved_items(judgements, retriever, texts, options.negatives, options.seed, parts)
 
 
 def _taught(options: RerankOptions, lists: list[data.RankedList]) -> list[data.RankedList]:
     """`lists` with the teacher's logits as labels."""
     teacher = open_base(options.teacher)
-    scores = score_lists(models.load(teacher, min(options.max_pair_tokens, teacher.max_tokens)), lists)
+    max_tokens = min(options.max_pair_tokens, teacher.max_tokens)
+    model, parts = models.load(teacher, max_tokens), runs.parts_of(options)
+
+    def logits(pairs: Sequence[Pair]) -> Logits:
+        return parts.rows(["teacher", teacher.content_hash, max_tokens], pairs, partial(models.logits, model))
+
+    scores = score_lists(logits, lists)
     return [replace(each, labels=values) for each, values in zip(lists, scores, strict=True)]
 
 

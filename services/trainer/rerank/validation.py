@@ -1,14 +1,18 @@
 """NDCG@10 of held-out lists while a re-ranker trains."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 from sentence_transformers import CrossEncoder
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 
 from services.trainer.evaluate.measures import NDCG_10, per_query
+from services.trainer.evaluate.rerank import Logits, Pair
 from services.trainer.finetune.validation import METRIC
 from services.trainer.prepared import Grades
-from services.trainer.progress import shown
 from services.trainer.rerank.data import RankedList
+from services.trainer.rerank.model import logits
 
 
 class ListValidation(SentenceEvaluator):
@@ -23,7 +27,7 @@ class ListValidation(SentenceEvaluator):
         self, model: CrossEncoder, output_path: str | None = None, epoch: float = -1, steps: int = -1
     ) -> dict[str, float]:
         """The mean over queries."""
-        scores = iter(score_lists(model, self._lists))
+        scores = score_lists(partial(logits, model), self._lists)
         run = {
             each.key: dict(zip(each.item_ids, map(float, values), strict=True))
             for each, values in zip(self._lists, scores, strict=True)
@@ -32,9 +36,8 @@ class ListValidation(SentenceEvaluator):
         return {METRIC: float(np.mean(list(found.values())))}
 
 
-def score_lists(model: CrossEncoder, lists: list[RankedList]) -> list[list[float]]:
-    """The model's logits for every item of every list."""
-    pairs = [(each.query, text) for each in lists for text in each.texts]
-    scores = np.asarray(model.predict(pairs, batch_size=64, show_progress_bar=shown(len(pairs)))).ravel().tolist()
+def score_lists(scorer: Callable[[list[Pair]], Logits], lists: list[RankedList]) -> list[list[float]]:
+    """What `scorer` makes of every item of every list."""
+    scores = scorer([(each.query, text) for each in lists for text in each.texts]).ravel().tolist()
     ends = np.cumsum([len(each.texts) for each in lists]).tolist()
     return [scores[end - len(each.texts) : end] for each, end in zip(lists, ends, strict=True)]

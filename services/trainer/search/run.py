@@ -34,7 +34,7 @@ def search(options: SearchOptions, trials: int) -> FinetuneOptions:
     fixed, prepared = options.fixed, _checked(options)
     space = read_space(options.space)
     asked = {"space": options.space.read_text(encoding="utf-8"), "full_trials": options.full_trials}
-    runs.claim(fixed, prepared.content_hash, left=study.FILE, more=asked)
+    runs.claim(fixed, prepared.content_hash, left=[study.FILE], more=asked)
     # Before the trials: by their end somebody may have edited the code.
     revision = record.code_revision()
     tried = Study(fixed.out, space, fixed.seed, options.full_trials)

@@ -4,7 +4,7 @@ import pytest
 
 from services.trainer import record
 from services.trainer.run_options import RunOptions
-from services.trainer.runs import arguments, best
+from services.trainer.runs import arguments, best, go_on_or_clear
 
 
 def test_what_is_told_is_of_the_weights_that_were_kept() -> None:
@@ -26,6 +26,21 @@ def test_validations_are_spread_over_the_steps_that_all_processes_take_together(
     options = RunOptions(data=Path("data"), out=Path("out"), batch=10, evaluations=4)
     told = arguments(options, 1_000, "ndcg")
     assert told["eval_steps"] == told["save_steps"] == every
+
+
+@pytest.mark.parametrize(
+    ("left", "goes_on"),
+    [("checkpoints/checkpoint-7", True), ("parts/abc.part", True), ("parts/abc.draft-1", False), ("other", False)],
+)
+def test_a_run_goes_on_from_checkpoints_and_parts_until_it_has_ended(tmp_path: Path, left: str, goes_on: bool) -> None:
+    out = tmp_path / "out"
+    (out / left).mkdir(parents=True)
+    assert go_on_or_clear(out) is goes_on
+    assert out.exists() is goes_on
+    (out / left).mkdir(parents=True, exist_ok=True)
+    (out / record.FILE).touch()
+    assert not go_on_or_clear(out)
+    assert not out.exists()
 
 
 def test_an_image_says_of_what_commit_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

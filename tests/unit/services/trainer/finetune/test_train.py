@@ -1,8 +1,9 @@
 import json
 from dataclasses import replace
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from services.trainer import __main__ as command
 from services.trainer.base import open_base
 from services.trainer.errors import JobError
+from services.trainer.finetune import negatives, retrieval
 from services.trainer.finetune.data import Texts, read_judgements
 from services.trainer.finetune.model import load
 from services.trainer.finetune.options import FinetuneOptions, GradedLoss, Negatives
@@ -18,7 +20,7 @@ from services.trainer.finetune.validation import METRIC, RetrievalValidation
 from services.trainer.prepared import PreparedSet
 from services.trainer.record import read_record
 from services.trainer.run_options import MixedPrecision
-from tests.support.judged_shop import make_prepared
+from tests.support.judged_shop import COLOURS, THINGS, make_prepared
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +169,28 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
     finetune(replace(options, out=tmp_path / "whole"))
     one, whole = (open_base(str(path)).weights for path in (options.out, tmp_path / "whole"))
     assert all(np.allclose(value, whole[name], atol=1e-6) for name, value in one.items())
+
+
+@pytest.mark.parametrize("how", [Negatives.MINED, Negatives.RETRIEVED])
+def test_negatives_are_found_once_where_a_run_is_stopped_before_its_first_checkpoint(
+    options: FinetuneOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Negatives
+) -> None:
+    asked = replace(options, negatives=how, retrieval="localhost:50052", lora_rank=2)
+    items = [f"{colour}-{thing}" for colour, thing in product(COLOURS, THINGS)]
+    monkeypatch.setattr(retrieval, "search", lambda *given: dict.fromkeys(given[3].queries, items[9:40]))
+    finetune(replace(asked, out=tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(RetrievalValidation, "__call__", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            finetune(asked)
+    assert not list(asked.out.glob("checkpoints/checkpoint-*")), "stopped before the first"
+    monkeypatch.setattr(retrieval, "search", Mock(side_effect=AssertionError("again")))
+    monkeypatch.setattr(negatives, "mined_negatives", Mock(side_effect=AssertionError("again")))
+    resumed = finetune(replace(asked, resume=True))
+    one, whole = (open_base(str(path)).weights for path in (asked.out, tmp_path / "whole"))
+    assert all(np.array_equal(value, whole[name]) for name, value in one.items())
+    assert f"base_{METRIC}" in resumed.evaluation
+    assert not (asked.out / "parts").exists()
 
 
 def test_what_does_not_fit_is_named(options: FinetuneOptions) -> None:

@@ -1,20 +1,30 @@
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
+from sentence_transformers import CrossEncoder
 
 from services.trainer import __main__ as command
 from services.trainer.base import open_base
 from services.trainer.errors import JobError
+from services.trainer.evaluate.encode import FolderEncoder
+from services.trainer.evaluate.rerank import Logits, Pair
 from services.trainer.export import export
 from services.trainer.finetune.validation import METRIC
 from services.trainer.options import ExportOptions
 from services.trainer.prepared import PreparedSet
+from services.trainer.rerank import model as models
 from services.trainer.rerank.model import keep_layers, load
 from services.trainer.rerank.options import RankLoss, RerankOptions
 from services.trainer.rerank.train import finetune_reranker
+from services.trainer.rerank.validation import ListValidation
 from shared.bundles import BundleKind, Floors
 from tests.support.judged_shop import make_prepared
+from tests.unit.services.trainer.conftest import make_base
 
 ANY = Floors(cosine_mean=0.0, cosine_min=-1.0, overlap_at_10=0.0, ndcg_drop=1.0)
 
@@ -66,6 +76,60 @@ def test_a_student_learns_what_its_teacher_says(options: RerankOptions, tmp_path
 
 def test_negatives_can_come_from_a_retriever(options: RerankOptions) -> None:
     assert finetune_reranker(replace(options, retriever=options.base)).steps == 3
+
+
+@pytest.fixture
+def distilled(options: RerankOptions, tmp_path: Path) -> RerankOptions:
+    """With a teacher, and a retriever that finds the unjudged items."""
+    teacher = make_base(tmp_path / "teacher", labels=1)
+    return replace(options, loss=RankLoss.DISTILL, teacher=str(teacher), retriever=options.base)
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    weights, others = open_base(str(one)).weights, open_base(str(other)).weights
+    assert all(np.array_equal(value, others[name]) for name, value in weights.items())
+
+
+def test_a_teacher_that_was_stopped_scores_the_rest(
+    distilled: RerankOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[Pair] = []
+    calls, real = count(), models.logits
+
+    def logits(model: CrossEncoder, pairs: Sequence[Pair]) -> Logits:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        scored.extend(pairs)
+        return real(model, pairs)
+
+    monkeypatch.setattr("services.trainer.parts.ROWS", 100)
+    monkeypatch.setattr(models, "logits", logits)
+    with pytest.raises(KeyboardInterrupt):
+        finetune_reranker(distilled)
+    with pytest.raises(JobError, match="is not empty"):
+        finetune_reranker(distilled)
+    assert len(scored) == 200
+    finetune_reranker(replace(distilled, resume=True))
+    stopped, scored[:] = list(scored), []
+    finetune_reranker(replace(distilled, out=tmp_path / "whole"))
+    assert stopped == scored
+    assert_same_weights(distilled.out, tmp_path / "whole")
+
+
+def test_what_was_found_before_training_is_not_computed_again(
+    distilled: RerankOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finetune_reranker(replace(distilled, out=tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(ListValidation, "__call__", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            finetune_reranker(distilled)
+    assert not list(distilled.out.glob("checkpoints/checkpoint-*")), "stopped before the first"
+    for owner, name in [(models, "logits"), (FolderEncoder, "items"), (FolderEncoder, "queries")]:
+        monkeypatch.setattr(owner, name, Mock(side_effect=AssertionError(f"{name}, again")))
+    finetune_reranker(replace(distilled, resume=True))
+    assert_same_weights(distilled.out, tmp_path / "whole")
+    assert not (distilled.out / "parts").exists()
 
 
 def test_kept_layers_are_spread_and_the_head_stays(tiny_base: Path) -> None:
