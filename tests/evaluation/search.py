@@ -6,7 +6,6 @@ judged items alone. The first favours what resembles how the judged items were o
 
 import asyncio
 import contextlib
-import hashlib
 import shutil
 import statistics
 import time
@@ -16,14 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from services.gateway.settings import GatewaySettings
 from services.trainer.evaluate.encode import Encoder, Vectors, open_encoder
+from services.trainer.evaluate.kept import KeptEncoder
 from services.trainer.evaluate.measures import NDCG_10, per_query
 from services.trainer.evaluate.score import DEPTH, JUDGED_NDCG_10, Data, Split, judged_ndcg
 from services.trainer.evaluate.statistics import compare, estimate
+from services.trainer.parts import Parts
 from services.trainer.prepared import PreparedSet
 from services.vector_retrieval.fusion import Linear
 from services.vector_retrieval.settings import VectorRetrievalSettings
@@ -34,6 +34,7 @@ from tests.benchmarks.figures import Figure, Goal
 from tests.evaluation import served
 from tests.evaluation.lexical import Bm25
 from tests.evaluation.retrievers import HALF, ByVector, ByWords, Hybrid, Random, Reranked, Retriever, fused
+from tests.evaluation.texts import VECTORS
 
 Report = Callable[[str], None]
 
@@ -146,13 +147,7 @@ def _served(data: Data, models: Models, folder: Path) -> Iterator[Measured]:
 
 def _vectors(encoder: Encoder, data: Data, cache: Path) -> Vectors:
     texts = [encoder.item_text(item) for item in data.items]
-    digest = hashlib.sha256("\0".join((encoder.name, *texts)).encode()).hexdigest()[:16]
-    file = cache / f"vectors-{digest}.npy"
-    if not file.is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        np.save(file, encoder.items(texts))
-    vectors: Vectors = np.load(file)
-    return vectors
+    return KeptEncoder(encoder, Parts(cache / VECTORS)).items(texts)
 
 
 def _tuned_weight(dense: ByVector, lexical: ByWords, data: Data) -> float:

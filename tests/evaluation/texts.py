@@ -1,32 +1,28 @@
 """The items' vectors, as the item encoder makes them; kept in build/eval."""
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from services.trainer.parts import Parts
 from shared.bundles import Bundle
 from shared.inference import Batcher, BiEncoder, Limits, open_backend
 from shared.inference.factory import BackendName
 from shared.inference.queue import Priority
 from tests.evaluation.ranking import Matrix
 
+VECTORS = "vectors"
+"""Folder in which every task keeps them."""
 _AT_ONCE = 256
 
 
 def vectors(bundle: Bundle, texts: Sequence[str], kept_in: Path) -> Matrix:
     """One unit row a text; read from `kept_in` where this bundle encoded these texts before."""
-    digest = hashlib.sha256("\0".join([bundle.version, *texts]).encode()).hexdigest()[:16]
-    path = kept_in / f"vectors-{digest}.npy"
-    if path.is_file():
-        return np.load(path)
-    rows = asyncio.run(_encoded(bundle, texts))
-    kept_in.mkdir(parents=True, exist_ok=True)
-    np.save(path, rows)
-    return rows
+    of = ["as served", bundle.version, list(texts)]
+    return Parts(kept_in / VECTORS).whole(of, lambda: asyncio.run(_encoded(bundle, texts)))
 
 
 async def _encoded(bundle: Bundle, texts: Sequence[str]) -> Matrix:
