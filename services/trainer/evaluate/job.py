@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out", required=True, type=Path,
-        help=f"folder for {HTML} and {JSON}; one that was stopped goes on there when the same is asked again",
+        help=f"folder for {HTML} and {JSON}; an evaluation that was stopped goes on there when the same is asked again",
     )  # fmt: skip
     parser.add_argument(
         "--precision", type=Precision, choices=list(Precision), default=Precision.INT8,
