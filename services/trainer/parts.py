@@ -32,7 +32,7 @@ FOLDER = "parts"
 """Of a job's folder."""
 SUFFIX = ".part"
 ROWS = 1_024
-"""Seconds of a CPU: little is lost, and batches of similar length can still be made. Too few for a bar of their own
+"""MiniLM takes half a minute of a core: little is lost, and batches can be of similar length. Too few for their own bar
 (`progress`), for all of them together have one."""
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
 
