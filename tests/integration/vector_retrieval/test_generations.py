@@ -7,12 +7,7 @@ import pytest
 from aisle.catalog.v1 import item_pb2
 from aisle.retrieval.v1 import vector_retrieval_pb2 as pb
 
-from shared.errors import (
-    FailedPreconditionError,
-    InvalidArgumentError,
-    NotFoundError,
-    VersionMismatchError,
-)
+from shared.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, VersionMismatchError
 from tests.integration.vector_retrieval.index import NEW, OLD, Index
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]

@@ -11,11 +11,7 @@ from aisle.retrieval.v1 import vector_retrieval_pb2 as pb
 from pymilvus import MilvusClient, MilvusException
 
 from services.vector_retrieval import lifecycle
-from shared.errors import (
-    FailedPreconditionError,
-    UnavailableError,
-    VersionMismatchError,
-)
+from shared.errors import FailedPreconditionError, UnavailableError, VersionMismatchError
 from tests.integration.vector_retrieval.index import NEW, OLD, Index
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
