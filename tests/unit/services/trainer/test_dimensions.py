@@ -32,6 +32,8 @@ def test_shorter_vectors_are_the_leading_components(tmp_path: Path, pooling: Poo
     write_modules(base, pooling, normalize)
     whole, short = (export(options(base, tmp_path / str(n), dimensions=n)) for n in (0, 16))
     assert (whole.manifest.dimensions, short.manifest.dimensions) == (32, 16)
+    assert "| 32 components |" in (whole.path / "README.md").read_text()
+    assert "the leading 16 of 32 components" in (short.path / "README.md").read_text()
     (expected,) = vectors_of(whole.onnx_path(Precision.FP32))
     expected = expected[:, :16]
     if normalize:
