@@ -143,9 +143,14 @@ def _hash_inputs(base: BaseModel, options: ExportOptions) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-def _reusable(out: Path, inputs: str) -> Bundle | None:
+def written(out: Path) -> Bundle | None:
+    """The bundle at `out`; `None` where there is none, or a damaged one."""
     try:
-        bundle = load_bundle(out)
+        return load_bundle(out)
     except BundleError:
         return None
-    return bundle if bundle.manifest.inputs == inputs else None
+
+
+def _reusable(out: Path, inputs: str) -> Bundle | None:
+    bundle = written(out)
+    return bundle if bundle and bundle.manifest.inputs == inputs else None
