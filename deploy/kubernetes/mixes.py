@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
 
 COMPONENTS = (
     "canary",
+    "default-model",
     "network-policies",
     "monitoring",
     "keda",

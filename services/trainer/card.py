@@ -14,10 +14,10 @@ _KINDS = {
 }
 
 
-def write_card(bundle: Bundle, record: TrainingRecord | None, about: str) -> None:
+def write_card(bundle: Bundle, record: TrainingRecord | None, about: str, *, hidden: int) -> None:
     """Writes it beside the manifest. `about` is what no job can know: the terms of the data, what the model is good
-    for and what not."""
-    sections = [_head(bundle), about.strip(), _training(record), _numbers(bundle), _made(bundle)]
+    for and what not. `hidden` is how long the model's own vectors are."""
+    sections = [_head(bundle, hidden), about.strip(), _training(record), _numbers(bundle), _made(bundle)]
     text = "\n\n".join(section for section in sections if section)
     (bundle.path / CARD_NAME).write_text(text + "\n", encoding="utf-8")
 
@@ -30,19 +30,26 @@ def read_about(path: Path | None) -> str:
         raise JobError(f"--about {path}: {error}") from error
 
 
-def _head(bundle: Bundle) -> str:
+def _head(bundle: Bundle, hidden: int) -> str:
     manifest = bundle.manifest
     facts = {
         "Kind": _KINDS[manifest.kind],
         "Version": f"`{manifest.version}`",
         "Grown from": f"{manifest.base_model} ({manifest.architecture})",
         "Towers": "two: queries are read by weights of their own" if manifest.towers == 2 else "",
+        "Vectors": _vectors(manifest.dimensions, hidden) if manifest.kind is BundleKind.BI_ENCODER else "",
         "Reads": f"queries of {manifest.max_query_tokens} tokens, items of {manifest.max_item_tokens}"
         if manifest.kind is BundleKind.BI_ENCODER
         else f"query and item together, {manifest.max_item_tokens} tokens",
         "Size": f"{sum(entry.size for entry in manifest.files.values()) / 1e6:.1f} MB",
     }
     return f"# {manifest.name}\n\n{_table({name: fact for name, fact in facts.items() if fact})}"
+
+
+def _vectors(dimensions: int, hidden: int) -> str:
+    if dimensions == hidden:
+        return f"{dimensions} components"
+    return f"the leading {dimensions} of {hidden} components; who loads the weights without this bundle gets all"
 
 
 def _training(record: TrainingRecord | None) -> str:

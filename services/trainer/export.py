@@ -99,11 +99,12 @@ def export(options: ExportOptions) -> Bundle:
     then nothing is written.
     """
     base = open_base(options.base)
+    hidden = int(base.config["hidden_size"])
     validation = read_validation(options.validation)
     about = read_about(options.about)
     inputs = _hash_inputs(base, options)
     if not options.force and (bundle := _reusable(options.out, inputs)):
-        write_card(bundle, base.record, about)
+        write_card(bundle, base.record, about, hidden=hidden)
         log.info("bundle %s %s is up to date: reused", bundle.path, bundle.version)
         return bundle
     # Imported here: a bundle that can be reused needs neither torch nor two seconds of imports.
@@ -113,7 +114,7 @@ def export(options: ExportOptions) -> Bundle:
     with staging(options.out) as staged:
         manifest = convert(staged, base, validation, options)
         bundle = seal(staged, manifest.model_copy(update={"inputs": inputs}), options.out)
-    write_card(bundle, base.record, about)
+    write_card(bundle, base.record, about, hidden=hidden)
     log.info("bundle %s %s written", bundle.path, bundle.version)
     return bundle
 
@@ -142,9 +143,14 @@ def _hash_inputs(base: BaseModel, options: ExportOptions) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-def _reusable(out: Path, inputs: str) -> Bundle | None:
+def written(out: Path) -> Bundle | None:
+    """The bundle at `out`; `None` where there is none, or a damaged one."""
     try:
-        bundle = load_bundle(out)
+        return load_bundle(out)
     except BundleError:
         return None
-    return bundle if bundle.manifest.inputs == inputs else None
+
+
+def _reusable(out: Path, inputs: str) -> Bundle | None:
+    bundle = written(out)
+    return bundle if bundle and bundle.manifest.inputs == inputs else None

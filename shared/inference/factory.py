@@ -74,7 +74,7 @@ def open_backend(
             own = Output.LOGITS if bundle.manifest.kind is BundleKind.CROSS_ENCODER else Output.SENTENCE
             return DummyBackend(bundle.manifest.dimensions, output=output or own)
         case BackendName.ONNX_INT8 | BackendName.ONNX_FP32 | BackendName.ONNX_CUDA:
-            with _installed("encoder-cpu"):
+            with _installed("encoder-onnx-cuda" if name is BackendName.ONNX_CUDA else "encoder-cpu"):
                 from shared.inference.backends.onnx import CPU, CUDA, OnnxBackend
 
             precision = Precision.INT8 if name is BackendName.ONNX_INT8 else Precision.FP32

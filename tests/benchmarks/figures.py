@@ -45,13 +45,16 @@ class Figure:
     value: float | None
     raw: dict[str, Any] = field(default_factory=dict)
     note: str = ""
+    besides: bool = True
+    """Whether what the goal asks for besides the number, such as being sure of it, is so too."""
 
     @property
     def met(self) -> bool | None:
         """Whether the goal was reached; `None` where there is none, or nothing was measured."""
         if self.value is None or self.goal.goal is None:
             return None
-        return self.value >= self.goal.goal if self.goal.better == "higher" else self.value <= self.goal.goal
+        reached = self.value >= self.goal.goal if self.goal.better == "higher" else self.value <= self.goal.goal
+        return reached and self.besides
 
     def as_json(self) -> dict[str, Any]:
         """One object of `build/bench/<part>.json`."""

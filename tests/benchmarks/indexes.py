@@ -92,7 +92,7 @@ async def milvus_server() -> AsyncIterator[MilvusServer]:
     if not installed():
         raise StartError("no Milvus server on this machine: run `make milvus-server`")
     with tempfile.TemporaryDirectory(prefix="aisle-bench-") as folder:
-        server = MilvusServer(Path(folder) / "milvus")
+        server = MilvusServer(Path(folder) / "milvus", quick=False)
         try:
             await asyncio.to_thread(server.start)
             yield server

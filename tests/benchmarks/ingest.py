@@ -209,7 +209,7 @@ async def _mesh(bundle: Path) -> AsyncIterator[Shop]:
         spec = MeshSpec.on_free_ports(index=folder / "index" / "milvus.db", folder=folder, bundle=bundle)
         home, leader = "Milvus Lite", None
         if servers.installed():
-            server = servers.MilvusServer(folder / "milvus")
+            server = servers.MilvusServer(folder / "milvus", quick=False)
             stack.callback(server.end)
             await asyncio.to_thread(server.start)
             spec = replace(spec, environ={**spec.environ, "AISLE_VECTOR_RETRIEVAL_URI": server.uri})

@@ -9,7 +9,7 @@ import contextlib
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from services.trainer.evaluate.encode import Encoder, Vectors, open_encoder
 from services.trainer.evaluate.kept import KeptEncoder
 from services.trainer.evaluate.measures import NDCG_10, per_query
 from services.trainer.evaluate.score import DEPTH, JUDGED_NDCG_10, Data, Split, judged_ndcg
-from services.trainer.evaluate.statistics import compare, estimate
+from services.trainer.evaluate.statistics import estimate
 from services.trainer.parts import Parts
 from services.trainer.prepared import PreparedSet
 from services.vector_retrieval.fusion import Linear
@@ -31,8 +31,10 @@ from shared.bundles import Bundle, BundleKind, Precision, load_bundle
 from shared.inference import open_scorer
 from shared.inference.scorer import Scorer
 from tests.benchmarks.figures import Figure, Goal
-from tests.evaluation import served
+from tests.evaluation import goals, served
+from tests.evaluation.goals import RECALL, Part
 from tests.evaluation.lexical import Bm25
+from tests.evaluation.measured import Measured
 from tests.evaluation.retrievers import HALF, ByVector, ByWords, Hybrid, Random, Reranked, Retriever, fused
 from tests.evaluation.texts import VECTORS
 
@@ -40,7 +42,6 @@ Report = Callable[[str], None]
 
 WEIGHTS = (0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
 """Shares of the vectors that are tried on the validation split."""
-RECALL = "recall@100"
 
 
 @dataclass(frozen=True)
@@ -60,53 +61,44 @@ class Models:
         return Path((self.base, *self.tuned)[-1])
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One way of searching: its measures by query, AUC over judged pairs, and what a query takes."""
-
-    name: str
-    by_query: Mapping[str, Mapping[str, float]]
-    auc: float | None
-    p50_ms: float
-
-    def mean(self, measure: str) -> float:
-        return estimate(list(self.by_query[measure].values())).mean
-
-
 def run(prepared: PreparedSet, split: str, models: Models, cache: Path, report: Report) -> list[Figure]:
     """Measures every way. Vectors of the catalogue are kept in `cache`: minutes of a CPU, and always the same."""
     data = Data(prepared, split)
     with contextlib.ExitStack() as stack:
-        measured = []
-        for retriever in _retrievers(data, models, cache, stack, report):
+        measured: list[Measured] = []
+        parts: dict[Part, Measured] = {}
+        for part, retriever in _retrievers(data, models, cache, stack, report):
             one = _measure(retriever, data)
             report(_line(one))
             measured.append(one)
+            if part is not None:
+                parts[part] = one
         for one in _served(data, models, cache / "shop") if models.through_mesh else ():
             report(_line(one))
             measured.append(one)
-    return [_figure(one, split) for one in measured] + _comparisons(measured, split)
+    return [_figure(one, split) for one in measured] + goals.reached(parts, split) + _comparisons(measured, split)
 
 
 def _retrievers(
     data: Data, models: Models, cache: Path, stack: contextlib.ExitStack, report: Report
-) -> Iterator[Retriever]:
+) -> Iterator[tuple[Part | None, Retriever]]:
+    """Each with the part that it plays; of those that play one part, the last does."""
     ids = [item.id for item in data.items]
     titles = {item.id: item.title for item in data.items}
-    yield Random(ids)
-    yield ByWords("BM25, k1 1.2", Bm25(titles))
+    yield None, Random(ids)
+    yield None, ByWords("BM25, k1 1.2", Bm25(titles))
     store = VectorRetrievalSettings()
     lexical = ByWords(f"BM25, k1 {store.bm25_k1:g}", Bm25(titles, store.bm25_k1, store.bm25_b))
-    yield lexical
+    yield Part.WORDS, lexical
     best: Hybrid | None = None
-    for name in (models.base, *models.tuned):
+    for at, name in enumerate((models.base, *models.tuned)):
         encoder = open_encoder(name, models.precision)
         dense = ByVector(encoder, ids, _vectors(encoder, data, cache))
-        yield dense
+        yield Part.TUNED if at else Part.UNTRAINED, dense
         weight = _tuned_weight(dense, lexical, data)
         report(f"  {encoder.name}: the vectors' share chosen on {data.tuning_split} is {weight:g}")
         best = Hybrid(dense, lexical, weight)
-        yield best
+        yield Part.HYBRID if at else None, best
     if best is None:
         return
     runner = stack.enter_context(asyncio.Runner())
@@ -121,7 +113,8 @@ def _retrievers(
         texts = {item.id: bundle.item_text(item) for item in data.items}
         cross = bundle.manifest.kind is BundleKind.CROSS_ENCODER
         name = bundle.manifest.name if cross else f"late interaction of {bundle.manifest.name}"
-        yield Reranked(name, best, scorer, texts, weights[bundle.manifest.kind], runner)
+        part = Part.CROSS_ENCODER if cross and models.tuned else None
+        yield part, Reranked(name, best, scorer, texts, weights[bundle.manifest.kind], runner)
 
 
 @contextmanager
@@ -222,12 +215,11 @@ def _comparisons(measured: Sequence[Measured], split: str) -> list[Figure]:
     for at, one in enumerate(measured):
         for other in measured[1:at]:
             for measure in (NDCG_10, RECALL):
-                mine, theirs = (list(each.by_query[measure].values()) for each in (one, other))
-                found = compare(mine, theirs)
+                found = one.against(other, measure)
                 rows.append(
                     Figure(
                         Goal(f"{split}: {measure}, {one.name} ÷ {other.name}", None),
-                        one.mean(measure) / max(other.mean(measure), 1e-9),
+                        one.times(other, measure),
                         {"difference": found.mean, "low": found.low, "high": found.high, "p_value": found.p_value},
                         f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}], p {found.p_value:.4f}, "
                         f"{found.wins} better, {found.losses} worse",

@@ -25,8 +25,11 @@ def open_session(
     if provider not in onnxruntime.get_available_providers():
         raise ValueError(
             f"ONNX Runtime has no {provider} here, only {', '.join(onnxruntime.get_available_providers())}; "
-            "for CUDA, install onnxruntime-gpu in place of onnxruntime"
+            "for CUDA, install onnxruntime-gpu in place of onnxruntime: the extra encoder-onnx-cuda"
         )
+    if provider == CUDA and hasattr(onnxruntime, "preload_dlls"):
+        # CUDA's libraries, where they are Python packages: the dynamic loader does not look there.
+        onnxruntime.preload_dlls()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = inference_threads(threads)
     options.inter_op_num_threads = 1
@@ -36,7 +39,14 @@ def open_session(
     # Patterns are kept per input shape, for ever: with batches of every shape that is a leak.
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
-    return onnxruntime.InferenceSession(path, options, providers=[provider])
+    session = onnxruntime.InferenceSession(path, options, providers=[provider])
+    if session.get_providers()[0] != provider:
+        # It would have gone on by the CPU, and said so in its log alone.
+        raise ValueError(
+            f"ONNX Runtime could not start {provider}: its libraries or a device are missing; "
+            "for CUDA, pip install 'onnxruntime-gpu[cuda,cudnn]' and look at nvidia-smi"
+        )
+    return session
 
 
 SMALL_TOKENS = 32

@@ -1,7 +1,9 @@
 """Manifests as the tests look at them: pods by what makes them, and what their containers are told."""
 
+import argparse
 import importlib
 import inspect
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,10 +15,13 @@ from pydantic_settings import BaseSettings
 
 from deploy.kubernetes.build import Object
 from deploy.kubernetes.mixes import Mix
+from services.trainer.__main__ import JOBS
 
 ROOT = Path(__file__).parents[4]
 NAMESPACE = "aisle"
 COMPONENT = "app.kubernetes.io/component"
+VARIABLE = r"\$\((\w+)\)"
+"""What Kubernetes fills in, in commands."""
 
 MODULES = {
     "AISLE_GATEWAY_": "services.gateway.settings",
@@ -95,8 +100,8 @@ class View:
         return [pod for pod in self.pods if pod.kind == "Deployment"]
 
     def environment(self, container: Mapping[str, Any]) -> dict[str, str]:
-        """What `container` is told; secrets, which are not here, as `secret`. Raises `KeyError` for a ConfigMap or a
-        key that does not exist."""
+        """What `container` is told; secrets, which are not here, as `secret`, fields of its pod by their path. Raises
+        `KeyError` for a ConfigMap or a key that does not exist."""
         config = {told["metadata"]["name"]: told["data"] for told in self.of("ConfigMap")}
         environment: dict[str, str] = {}
         for source in container.get("envFrom", ()):
@@ -110,9 +115,18 @@ class View:
                 environment[variable["name"]] = config[reference["name"]][reference["key"]]
             elif "secretKeyRef" in origin:
                 environment[variable["name"]] = "secret"
+            elif "fieldRef" in origin:
+                environment[variable["name"]] = origin["fieldRef"]["fieldPath"]
             else:
-                environment[variable["name"]] = variable["value"]
+                # kubectl leaves an empty one out.
+                environment[variable["name"]] = variable.get("value", "")
         return environment
+
+    def command(self, container: Mapping[str, Any]) -> list[str]:
+        """What `container` runs, arguments and all, empty where that is its image's to say. Raises `KeyError` for a
+        variable that it is not told, which Kubernetes would leave as it is."""
+        told = self.environment(container)
+        return [re.sub(VARIABLE, lambda found: told[found[1]], part) for part in written_command(container)]
 
     def settings(self, pod: Pod, monkeypatch: pytest.MonkeyPatch) -> BaseSettings:
         """The settings that the main container of `pod` comes to."""
@@ -122,6 +136,26 @@ class View:
             for name, value in environment.items():
                 patched.setenv(name, value)
             return settings_class(prefix)()
+
+
+def written_command(container: Mapping[str, Any]) -> list[str]:
+    """What `container` runs, variables not filled in."""
+    return [*container.get("command", ()), *container.get("args", ())]
+
+
+def job_of(cron_job: Object, name: str) -> Object:
+    """The job that `kubectl create job --from` makes."""
+    template = cron_job["spec"]["jobTemplate"]
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": template["spec"]}
+
+
+def trainer_arguments(command: Sequence[str]) -> argparse.Namespace:
+    """What a job of the trainer takes from `command`. Raises what `argparse` does for what the job does not know."""
+    _, _, module, job, *arguments = command
+    assert module == "services.trainer"
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    JOBS[job].add_arguments(parser)
+    return parser.parse_args(arguments)
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

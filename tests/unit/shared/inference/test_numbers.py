@@ -110,6 +110,19 @@ async def test_half_precision_on_cuda_is_close_to_transformers(
     assert np.abs(got["concurrent"] - got["batch"]).max() < 1e-2
 
 
+@pytest.mark.gpu
+async def test_onnx_on_cuda_agrees_with_transformers(
+    minilm: Bundle, expected: NDArray[np.float32], start: Start
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("no onnxruntime-gpu here")
+    got = await vectors_three_ways(minilm, BackendName.ONNX_CUDA, start)
+    assert np.abs(got["alone"] - expected[::4]).max() < LIMIT
+    assert np.abs(got["batch"] - expected).max() < LIMIT
+    assert np.abs(got["concurrent"] - expected).max() < LIMIT
+
+
 @pytest.mark.parametrize("name", [BackendName.ONNX_FP32, BackendName.TORCH_CPU])
 def test_token_vectors_pool_to_the_sentence_vector(minilm: Bundle, name: BackendName) -> None:
     tokenizer = TextTokenizer(minilm.tokenizer_path, 64)

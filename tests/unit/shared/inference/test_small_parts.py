@@ -100,7 +100,11 @@ def test_white_space_that_a_tokenizer_reads_is_part_of_what_it_sees(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("name", "library", "extra"),
-    [(BackendName.ONNX_CUDA, "onnxruntime", "encoder-cpu"), (BackendName.TORCH_CPU, "torch", "encoder-gpu")],
+    [
+        (BackendName.ONNX_INT8, "onnxruntime", "encoder-cpu"),
+        (BackendName.ONNX_CUDA, "onnxruntime", "encoder-onnx-cuda"),
+        (BackendName.TORCH_CPU, "torch", "encoder-gpu"),
+    ],
 )
 def test_a_backend_whose_library_is_not_there_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, bundle: Bundle, name: BackendName, library: str, extra: str

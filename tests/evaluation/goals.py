@@ -1,0 +1,75 @@
+"""What fine-tuning on a judged shop should bring (task "search"), and whether it did.
+
+More than 1 is not enough: a ratio counts where chance alone would give its difference less than once in a hundred runs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from services.trainer.evaluate.measures import NDCG_10
+from tests.benchmarks.figures import Figure, Goal
+from tests.evaluation.measured import Measured
+
+RECALL = "recall@100"
+SURE = 0.01
+"""The greatest p of a difference that counts."""
+BEST_UNTRAINED = 1.2
+"""The hybrid, to the better of words and of vectors as they came."""
+
+
+class Part(StrEnum):
+    """Which part one way of searching plays."""
+
+    WORDS = "BM25"
+    """As `vector_retrieval` has it: the hybrid's half."""
+    UNTRAINED = "the bi-encoder as it came"
+    TUNED = "the fine-tuned bi-encoder"
+    """The last one, where there are several."""
+    HYBRID = "both"
+    """Words, and the fine-tuned bi-encoder."""
+    CROSS_ENCODER = "a cross-encoder over both"
+
+
+@dataclass(frozen=True, slots=True)
+class _Above:
+    ours: Part
+    theirs: Part
+    measure: str = NDCG_10
+
+
+_ABOVE = (
+    _Above(Part.TUNED, Part.UNTRAINED),
+    _Above(Part.TUNED, Part.UNTRAINED, RECALL),
+    _Above(Part.TUNED, Part.WORDS),
+    _Above(Part.TUNED, Part.WORDS, RECALL),
+    _Above(Part.HYBRID, Part.TUNED),
+    _Above(Part.HYBRID, Part.WORDS),
+    _Above(Part.CROSS_ENCODER, Part.HYBRID),
+)
+
+
+def reached(parts: Mapping[Part, Measured], split: str) -> list[Figure]:
+    """A figure for each goal whose parts were measured."""
+    found = [_above(goal, parts, split) for goal in _ABOVE if {goal.ours, goal.theirs} <= parts.keys()]
+    if {Part.HYBRID, Part.WORDS, Part.UNTRAINED} <= parts.keys():
+        single = max((parts[Part.WORDS], parts[Part.UNTRAINED]), key=lambda one: one.mean(NDCG_10))
+        goal = Goal(f"goal, {split}: {NDCG_10}, {Part.HYBRID} ÷ the best untrained half", BEST_UNTRAINED)
+        found.append(Figure(goal, parts[Part.HYBRID].times(single, NDCG_10), note=f"that is {single.name}"))
+    encoders = [one.auc for part in (Part.UNTRAINED, Part.TUNED) if (one := parts.get(part)) and one.auc is not None]
+    if (cross := parts.get(Part.CROSS_ENCODER)) and cross.auc is not None and encoders:
+        goal = Goal(f"goal, {split}: AUC of judged pairs, {Part.CROSS_ENCODER} ÷ every bi-encoder", 1.0)
+        found.append(Figure(goal, cross.auc / max(encoders), {"cross_encoder": cross.auc, "bi_encoders": encoders}))
+    return found
+
+
+def _above(goal: _Above, parts: Mapping[Part, Measured], split: str) -> Figure:
+    ours, theirs = parts[goal.ours], parts[goal.theirs]
+    change = ours.against(theirs, goal.measure)
+    return Figure(
+        Goal(f"goal, {split}: {goal.measure}, {goal.ours} ÷ {goal.theirs}", 1.0),
+        ours.times(theirs, goal.measure),
+        {"difference": change.mean, "low": change.low, "high": change.high, "p_value": change.p_value},
+        f"{change.mean:+.4f} [{change.low:+.4f}, {change.high:+.4f}], p {change.p_value:.4f} (wanted: below {SURE:g})",
+        besides=change.p_value < SURE,
+    )

@@ -1,0 +1,52 @@
+"""What counts as a goal that is reached."""
+
+import numpy as np
+import pytest
+
+from services.trainer.evaluate.measures import NDCG_10
+from tests.benchmarks.figures import Figure
+from tests.evaluation.goals import RECALL, Part, reached
+from tests.evaluation.measured import Measured
+
+QUERIES = [f"q{at}" for at in range(200)]
+
+
+def measured(mean: float, *, auc: float | None = None, spread: float = 0.0) -> Measured:
+    """Every query has `mean`, give or take `spread`."""
+    noise = np.random.default_rng(round(1000 * mean)).normal(0.0, spread, len(QUERIES)) if spread else 0.0
+    values = dict(zip(QUERIES, (np.full(len(QUERIES), mean) + noise).tolist(), strict=True))
+    return Measured(f"{mean:g}", {NDCG_10: values, RECALL: values}, auc, 1.0)
+
+
+def by_name(parts: dict[Part, Measured]) -> dict[str, Figure]:
+    return {figure.goal.name.removeprefix("goal, test: "): figure for figure in reached(parts, "test")}
+
+
+def test_goals_are_of_what_was_measured() -> None:
+    assert reached({}, "test") == []
+    assert reached({Part.WORDS: measured(0.4), Part.UNTRAINED: measured(0.3, auc=0.7)}, "test") == []
+    found = by_name({Part.TUNED: measured(0.4, auc=0.7), Part.UNTRAINED: measured(0.3, auc=0.6)})
+    assert list(found) == [f"{m}, the fine-tuned bi-encoder ÷ the bi-encoder as it came" for m in (NDCG_10, RECALL)]
+    assert all(figure.met for figure in found.values())
+
+
+@pytest.mark.parametrize(
+    ("ours", "spread", "met"), [(0.40, 0.0, True), (0.30, 0.0, False), (0.304, 0.5, False), (0.60, 0.5, True)]
+)
+def test_more_is_enough_only_where_it_is_sure(ours: float, spread: float, met: bool) -> None:
+    parts = {Part.TUNED: measured(ours, spread=spread), Part.WORDS: measured(0.35, spread=spread)}
+    figure = by_name(parts)[f"{NDCG_10}, the fine-tuned bi-encoder ÷ BM25"]
+    assert figure.met is met
+    assert figure.as_json()["met"] is met
+
+
+@pytest.mark.parametrize(("both", "met"), [(0.47, False), (0.49, True)])
+def test_both_are_a_fifth_better_than_the_best_that_needs_no_training(both: float, met: bool) -> None:
+    parts = {Part.HYBRID: measured(both), Part.WORDS: measured(0.4), Part.UNTRAINED: measured(0.3)}
+    assert by_name(parts)[f"{NDCG_10}, both ÷ the best untrained half"].met is met
+
+
+@pytest.mark.parametrize(("auc", "met"), [(0.69, False), (0.71, True)])
+def test_a_cross_encoder_tells_the_judged_items_apart_better_than_every_bi_encoder(auc: float, met: bool) -> None:
+    parts = {Part.CROSS_ENCODER: measured(0.5, auc=auc), Part.UNTRAINED: measured(0.3, auc=0.7)}
+    assert by_name(parts)["AUC of judged pairs, a cross-encoder over both ÷ every bi-encoder"].met is met
