@@ -64,6 +64,7 @@ class Models:
 def run(prepared: PreparedSet, split: str, models: Models, cache: Path, report: Report) -> list[Figure]:
     """Measures every way. Vectors of the catalogue are kept in `cache`: minutes of a CPU, and always the same."""
     data = Data(prepared, split)
+    where = f"{prepared.path.name}, {split}"
     with contextlib.ExitStack() as stack:
         measured: list[Measured] = []
         parts: dict[Part, Measured] = {}
@@ -76,7 +77,8 @@ def run(prepared: PreparedSet, split: str, models: Models, cache: Path, report: 
         for one in _served(data, models, cache / "shop") if models.through_mesh else ():
             report(_line(one))
             measured.append(one)
-    return [_figure(one, split) for one in measured] + goals.reached(parts, split) + _comparisons(measured, split)
+    reached = goals.reached if "train" in prepared.report.splits else goals.carried_over
+    return [_figure(one, where) for one in measured] + reached(parts, where) + _comparisons(measured, where)
 
 
 def _retrievers(
@@ -95,8 +97,8 @@ def _retrievers(
         encoder = open_encoder(name, models.precision)
         dense = ByVector(encoder, ids, _vectors(encoder, data, cache))
         yield Part.TUNED if at else Part.UNTRAINED, dense
-        weight = _tuned_weight(dense, lexical, data)
-        report(f"  {encoder.name}: the vectors' share chosen on {data.tuning_split} is {weight:g}")
+        weight, chosen = _weight(dense, lexical, data)
+        report(f"  {encoder.name}: the vectors' share {chosen} is {weight:g}")
         best = Hybrid(dense, lexical, weight)
         yield Part.HYBRID if at else None, best
     if best is None:
@@ -141,6 +143,13 @@ def _served(data: Data, models: Models, folder: Path) -> Iterator[Measured]:
 def _vectors(encoder: Encoder, data: Data, cache: Path) -> Vectors:
     texts = [encoder.item_text(item) for item in data.items]
     return KeptEncoder(encoder, Parts(cache / VECTORS)).items(texts)
+
+
+def _weight(dense: ByVector, lexical: ByWords, data: Data) -> tuple[float, str]:
+    """The vectors' share, and who chose it: never the queries that are measured."""
+    if data.tuning.queries.keys() == data.split.queries.keys():
+        return GatewaySettings().dense_weight, "of the gateway"
+    return _tuned_weight(dense, lexical, data), f"chosen on {data.tuning_split}"
 
 
 def _tuned_weight(dense: ByVector, lexical: ByWords, data: Data) -> float:
@@ -194,7 +203,7 @@ def _line(one: Measured) -> str:
     return f"  {one.name:<60} {means}{auc}  {one.p50_ms:.1f} ms"
 
 
-def _figure(one: Measured, split: str) -> Figure:
+def _figure(one: Measured, where: str) -> Figure:
     within = {measure: estimate(list(values.values())) for measure, values in one.by_query.items()}
     first = within[NDCG_10]
     raw: dict[str, Any] = {
@@ -206,10 +215,10 @@ def _figure(one: Measured, split: str) -> Figure:
     told = [f"{name} {found.mean:.4f}" for name, found in within.items() if name in ("mrr@10", RECALL, JUDGED_NDCG_10)]
     told += [] if one.auc is None else [f"AUC {one.auc:.4f}"]
     note = f"[{first.low:.4f}, {first.high:.4f}]; {'; '.join(told)}; {one.p50_ms:.1f} ms a query"
-    return Figure(Goal(f"{split}: {NDCG_10}, {one.name}", None), first.mean, raw, note)
+    return Figure(Goal(f"{where}: {NDCG_10}, {one.name}", None), first.mean, raw, note)
 
 
-def _comparisons(measured: Sequence[Measured], split: str) -> list[Figure]:
+def _comparisons(measured: Sequence[Measured], where: str) -> list[Figure]:
     """Each way against every one before it but the random order, paired."""
     rows = []
     for at, one in enumerate(measured):
@@ -218,7 +227,7 @@ def _comparisons(measured: Sequence[Measured], split: str) -> list[Figure]:
                 found = one.against(other, measure)
                 rows.append(
                     Figure(
-                        Goal(f"{split}: {measure}, {one.name} ÷ {other.name}", None),
+                        Goal(f"{where}: {measure}, {one.name} ÷ {other.name}", None),
                         one.times(other, measure),
                         {"difference": found.mean, "low": found.low, "high": found.high, "p_value": found.p_value},
                         f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}], p {found.p_value:.4f}, "

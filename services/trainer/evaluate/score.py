@@ -43,7 +43,7 @@ class Data:
         # A threshold is chosen on other queries than it is judged on, where there are any.
         self.tuning_split = "valid" if split != "valid" and "valid" in prepared.report.splits else split
         self.tuning = _read(prepared, self.tuning_split)
-        self.popularity = dict(prepared.split("train").group_by("item_id").len().iter_rows())
+        self.popularity = _popularity(prepared)
         judged = {item for part in (self.split, self.tuning) for items in part.qrels.values() for item in items}
         self.items: list[Item] = []
         self.catalogue = 0
@@ -151,6 +151,13 @@ def _labels(qrels: Qrels, pairs: Run, grades: Grades) -> tuple[list[bool], list[
         (grade >= grades.relevant, pairs[key][item]) for key, items in qrels.items() for item, grade in items.items()
     ]
     return [label for label, _ in rows], [value for _, value in rows]
+
+
+def _popularity(prepared: PreparedSet) -> dict[str, int]:
+    """Training judgements by item; none of a set that is there to measure on alone."""
+    if "train" not in prepared.report.splits:
+        return {}
+    return dict(prepared.split("train").group_by("item_id").len().iter_rows())
 
 
 def _read(prepared: PreparedSet, name: str) -> Split:

@@ -99,7 +99,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     grades.add_argument("--highest", type=float, default=3.0, help="grade of a perfect item (default %(default)s)")
     grades.add_argument("--relevant", type=float, default=2.0, help="grades from here on are relevant (%(default)s)")
     splits = parser.add_argument_group("splits")
-    splits.add_argument("--shares", default="0.8,0.1,0.1", help="of queries: train,valid,test (default %(default)s)")
+    splits.add_argument(
+        "--shares",
+        default="0.8,0.1,0.1",
+        help="of queries: train,valid,test (default %(default)s); 0,0,1: a set to measure on alone",
+    )
     splits.add_argument(
         "--split-by",
         type=SplitBy,
@@ -144,6 +148,6 @@ def _shares(text: str) -> dict[str, float]:
         values = [float(part) for part in text.split(",")]
     except ValueError:
         values = []
-    if len(values) != 3 or min(values) < 0 or values[0] <= 0:
+    if len(values) != 3 or min(values) < 0 or not sum(values):
         raise JobError(f"--shares {text}: want three shares of queries, as in 0.8,0.1,0.1")
     return {name: share for name, share in zip(SPLITS, values, strict=True) if share}

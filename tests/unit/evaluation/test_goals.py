@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from services.trainer.evaluate.measures import NDCG_10
+from services.trainer.evaluate.score import JUDGED_NDCG_10
 from tests.benchmarks.figures import Figure
-from tests.evaluation.goals import RECALL, Part, reached
+from tests.evaluation.goals import RECALL, Part, carried_over, reached
 from tests.evaluation.measured import Measured
 
 QUERIES = [f"q{at}" for at in range(200)]
@@ -15,7 +16,7 @@ def measured(mean: float, *, auc: float | None = None, spread: float = 0.0) -> M
     """Every query has `mean`, give or take `spread`."""
     noise = np.random.default_rng(round(1000 * mean)).normal(0.0, spread, len(QUERIES)) if spread else 0.0
     values = dict(zip(QUERIES, (np.full(len(QUERIES), mean) + noise).tolist(), strict=True))
-    return Measured(f"{mean:g}", {NDCG_10: values, RECALL: values}, auc, 1.0)
+    return Measured(f"{mean:g}", {NDCG_10: values, RECALL: values, JUDGED_NDCG_10: values}, auc, 1.0)
 
 
 def by_name(parts: dict[Part, Measured]) -> dict[str, Figure]:
@@ -50,3 +51,11 @@ def test_both_are_a_fifth_better_than_the_best_that_needs_no_training(both: floa
 def test_a_cross_encoder_tells_the_judged_items_apart_better_than_every_bi_encoder(auc: float, met: bool) -> None:
     parts = {Part.CROSS_ENCODER: measured(0.5, auc=auc), Part.UNTRAINED: measured(0.3, auc=0.7)}
     assert by_name(parts)["AUC of judged pairs, a cross-encoder over both ÷ every bi-encoder"].met is met
+
+
+@pytest.mark.parametrize(("ours", "met"), [(0.899, False), (0.9, True), (0.901, True)])
+def test_in_another_shop_it_is_enough_to_lose_nothing(ours: float, met: bool) -> None:
+    (figure,) = carried_over({Part.TUNED: measured(ours), Part.UNTRAINED: measured(0.9)}, "other, test")
+    assert figure.goal.name.startswith("goal, other, test: ")
+    assert figure.met is met
+    assert carried_over({Part.UNTRAINED: measured(0.9)}, "other, test") == []

@@ -15,7 +15,7 @@ from tests.evaluation.search import Models
 from tests.support.default_model import need_default_model
 from tests.support.judged_shop import make_prepared
 
-NDCG = "test: ndcg@10, "
+NDCG = "prepared, test: ndcg@10, "
 
 
 @pytest.fixture(scope="module")

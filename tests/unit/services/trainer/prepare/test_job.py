@@ -104,11 +104,23 @@ def test_a_catalogue_alone_can_be_prepared(catalogue: Path, tmp_path: Path) -> N
         opened.split("train")
 
 
+def test_a_set_can_be_there_to_measure_on_alone(catalogue: Path, tmp_path: Path) -> None:
+    path = judgements(tmp_path / "all.csv", "a,i1,1", "b,i2,3")
+    arguments = ["--judgements", str(path), "--catalogue", str(catalogue), "--shares", "0,0,1"]
+    assert command.main(["prepare", "--out", str(tmp_path / "out"), *arguments]) == 0
+    opened = open_prepared(tmp_path / "out")
+    assert {name: split.queries for name, split in opened.report.splits.items()} == {"test": 2}
+    with pytest.raises(JobError, match="has no split train; it has test"):
+        opened.split("train")
+
+
 def test_bad_arguments_are_named(catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(judgements(tmp_path / "all.csv", "a,i1,1"))
     base = ["prepare", "--out", str(tmp_path / "out"), "--judgements", path, "--catalogue"]
     assert command.main([*base, str(catalogue), "--shares", "1,x"]) == 1
     assert "--shares 1,x" in capsys.readouterr().err
+    assert command.main([*base, str(catalogue), "--shares", "0,0,0"]) == 1
+    assert "--shares 0,0,0" in capsys.readouterr().err
     assert command.main([*base, str(tmp_path / "none.csv")]) == 1
     assert "there is no such file" in capsys.readouterr().err
 
