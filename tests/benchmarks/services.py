@@ -3,10 +3,12 @@
 import asyncio
 import sys
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from deploy.local import client
 from deploy.local.spec import KINDS, free_ports
@@ -52,16 +54,40 @@ class Service:
             "tokens_a_batch": round(spent.get("tokens_total", 0.0) / passes, 1),
         }
 
-    def _engine(self) -> dict[str, float]:
+    def buckets(self, histogram: str, **labels: str) -> Counter[float]:
+        """What one of its histograms has counted up to each bound since the start, in seconds."""
+        found: Counter[float] = Counter()
+        for sample in self._samples():
+            if sample.name == f"{histogram}_bucket" and labels.items() <= sample.labels.items():
+                bound = float(sample.labels["le"])
+                found[bound] += int(sample.value)
+        return found
+
+    def _samples(self) -> Iterator[Sample]:
         with urllib.request.urlopen(self._metrics_url, timeout=5) as answer:
             text = answer.read().decode()
-        found: dict[str, float] = {}
         for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                if sample.name.startswith("aisle_engine_") and "le" not in sample.labels:
-                    name = sample.name.removeprefix("aisle_engine_")
-                    found[name] = found.get(name, 0.0) + sample.value
+            yield from family.samples
+
+    def _engine(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for sample in self._samples():
+            if sample.name.startswith("aisle_engine_") and "le" not in sample.labels:
+                name = sample.name.removeprefix("aisle_engine_")
+                found[name] = found.get(name, 0.0) + sample.value
         return found
+
+
+def within_ms(buckets: Mapping[float, float], share: float) -> float:
+    """The milliseconds within which `share` of a histogram's observations lie, as Prometheus's `histogram_quantile`
+    says it: evenly spread in their bucket. `nan` where there are none."""
+    rank, below, at = share * max(buckets.values(), default=0), 0.0, 0.0
+    for bound in sorted(buckets):
+        if rank and buckets[bound] >= rank:
+            among = buckets[bound] - below
+            return 1000 * (at if bound == float("inf") else at + (bound - at) * (rank - below) / among)
+        below, at = buckets[bound], bound
+    return float("nan")
 
 
 def told(profile: dict[str, float]) -> str:
