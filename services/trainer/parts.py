@@ -5,8 +5,9 @@
     …
     parts.remove()
 
-A part's name is a digest of all that its numbers depend on, so other data or another model never meet it; the machine
-and the versions of packages are none of that. It is written whole or not at all. One that is damaged is computed again.
+A part's name is a digest of all that its numbers depend on, so other data or another model never meet it; the machine,
+the versions of packages and the code are none of that. It is written whole or not at all. One that is damaged is
+computed again.
 
 Bit for bit the result is that of a run which was not stopped: what is in a part does not depend on where that was.
 """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from services.trainer.prepare.job import prepare
 from services.trainer.prepare.options import PrepareOptions
-from services.trainer.prepared import Grades, PreparedSet, open_prepared
+from services.trainer.prepared import REPORT, Grades, PreparedSet, open_prepared
 
 _CATALOGUE = "products.parquet"
 
@@ -39,7 +39,7 @@ def prepared(name: str, data: Path, folder: Path) -> PreparedSet:
     """The set called `name` in `folder`, made there from `data` the first time. Raises `FileNotFoundError` where it is
     in neither."""
     shop, out, files = _SHOPS[name], folder / name, data / name
-    if out.is_dir():
+    if (out / REPORT).is_file():
         return open_prepared(out)
     if not (files / _CATALOGUE).is_file():
         raise FileNotFoundError(f"{files / _CATALOGUE} is not there")

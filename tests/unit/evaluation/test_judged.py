@@ -45,6 +45,12 @@ def test_what_is_prepared_is_taken_as_it_is(data: Path, tmp_path: Path) -> None:
     assert judged.prepared("icecat", data, tmp_path / "prepared").content_hash == made.content_hash
 
 
+def test_one_that_was_stopped_half_way_is_made_again(data: Path, tmp_path: Path) -> None:
+    made = judged.prepared("icecat", data, tmp_path / "prepared")
+    (made.path / "prepared.json").unlink()
+    assert judged.prepared("icecat", data, tmp_path / "prepared").content_hash == made.content_hash
+
+
 def test_one_that_is_nowhere_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="icecat"):
         judged.prepared("icecat", tmp_path, tmp_path / "prepared")

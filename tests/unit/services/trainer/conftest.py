@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from services.trainer.base import open_base
 from tests.support.tiny_bundle import write_tokenizer
 
 torch = pytest.importorskip("torch")
@@ -47,3 +49,8 @@ def make_base(path: Path, model_type: str = "bert", labels: int = 0, seed: int =
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_base(tmp_path_factory.mktemp("base") / "tiny")
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    weights, others = open_base(str(one)).weights, open_base(str(other)).weights
+    assert all(np.array_equal(value, others[name]) for name, value in weights.items())

@@ -1,22 +1,21 @@
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
-from itertools import count
 from pathlib import Path
 
 import pytest
 
 from services.trainer import __main__ as command
 from services.trainer.alone import alone
-from services.trainer.evaluate.encode import FolderEncoder, Vectors, open_encoder
+from services.trainer.evaluate.encode import FolderEncoder, open_encoder
 from services.trainer.evaluate.findings import find
 from services.trainer.evaluate.page import page
 from services.trainer.evaluate.score import Data, score
 from services.trainer.prepared import PreparedSet
 from shared.bundles import Precision
 from tests.support.judged_shop import make_prepared
+from tests.support.stopping import stopped_once
 from tests.unit.services.trainer.conftest import make_base
 
 
@@ -98,28 +97,12 @@ def test_a_report_is_written_for_people_and_programs(
     assert set(found["classification_differences"]) >= {"roc_auc", "average_precision", "f1"}
 
 
-def stopped_once(monkeypatch: pytest.MonkeyPatch, parts: int) -> list[str]:
-    """Texts of items, as they are encoded, sixteen a part. After `parts` of them the job is stopped, once."""
-    encoded: list[str] = []
-    calls, real = count(), FolderEncoder.items
-
-    def items(encoder: FolderEncoder, texts: Sequence[str]) -> Vectors:
-        if next(calls) == parts:
-            raise KeyboardInterrupt
-        encoded.extend(texts)
-        return real(encoder, texts)
-
-    monkeypatch.setattr("services.trainer.parts.ROWS", 16)
-    monkeypatch.setattr(FolderEncoder, "items", items)
-    return encoded
-
-
 def test_one_that_was_stopped_goes_on_when_the_same_is_asked_again(
     prepared: PreparedSet, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, out = make_base(tmp_path / "other", seed=1), tmp_path / "out"
     asked = ["evaluate", "--data", str(prepared.path), "--model", str(tiny_base), "--baseline", str(other), "--out"]
-    encoded = stopped_once(monkeypatch, parts=5)
+    encoded = stopped_once(monkeypatch, FolderEncoder, "items", after=5, rows=16)
     with pytest.raises(KeyboardInterrupt):
         command.main([*asked, str(out)])
     assert len(encoded) == 5 * 16
@@ -136,7 +119,7 @@ def test_another_evaluation_does_not_go_on_with_it(
 ) -> None:
     base, out = make_base(tmp_path / "model"), tmp_path / "out"
     asked = ["evaluate", "--data", str(prepared.path), "--model", str(base), "--out", str(out)]
-    encoded = stopped_once(monkeypatch, parts=3)
+    encoded = stopped_once(monkeypatch, FolderEncoder, "items", after=3, rows=16)
     with pytest.raises(KeyboardInterrupt):
         command.main(asked)
     assert len(list((out / "parts").iterdir())) == 3

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from services.trainer.options import ExportOptions
 from services.trainer.prepared import PreparedSet
 from shared.bundles import BundleKind, Floors, ItemLike, Precision
 from tests.support.judged_shop import make_prepared
+from tests.support.stopping import stopped_once
 from tests.unit.services.trainer.conftest import make_base
 
 ANY = Floors(cosine_mean=-1, cosine_min=-1, overlap_at_10=0.0, ndcg_drop=1.0)
@@ -102,18 +102,8 @@ def test_the_job_measures_cross_encoders(
 def test_what_was_scored_before_the_job_was_stopped_is_not_scored_again(
     prepared: PreparedSet, tiny_base: Path, cross_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.trainer.parts.ROWS", 100)
     asked = ["evaluate", "--data", str(prepared.path), "--model", str(cross_base), "--retriever", str(tiny_base)]
-    scored: list[Pair] = []
-    calls, real = count(), FolderReranker.logits
-
-    def logits(reranker: FolderReranker, pairs: Sequence[Pair]) -> Logits:
-        if next(calls) == 3:
-            raise KeyboardInterrupt
-        scored.extend(pairs)
-        return real(reranker, pairs)
-
-    monkeypatch.setattr(FolderReranker, "logits", logits)
+    scored = stopped_once(monkeypatch, FolderReranker, "logits", after=3, rows=100)
     with pytest.raises(KeyboardInterrupt):
         command.main([*asked, "--out", str(tmp_path / "out")])
     before = len(scored)

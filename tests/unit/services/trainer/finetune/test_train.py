@@ -21,6 +21,7 @@ from services.trainer.prepared import PreparedSet
 from services.trainer.record import read_record
 from services.trainer.run_options import MixedPrecision
 from tests.support.judged_shop import COLOURS, THINGS, make_prepared
+from tests.unit.services.trainer.conftest import assert_same_weights
 
 
 @pytest.fixture(scope="module")
@@ -187,8 +188,7 @@ def test_negatives_are_found_once_where_a_run_is_stopped_before_its_first_checkp
     monkeypatch.setattr(retrieval, "search", Mock(side_effect=AssertionError("again")))
     monkeypatch.setattr(negatives, "mined_negatives", Mock(side_effect=AssertionError("again")))
     resumed = finetune(replace(asked, resume=True))
-    one, whole = (open_base(str(path)).weights for path in (asked.out, tmp_path / "whole"))
-    assert all(np.array_equal(value, whole[name]) for name, value in one.items())
+    assert_same_weights(asked.out, tmp_path / "whole")
     assert f"base_{METRIC}" in resumed.evaluation
     assert not (asked.out / "parts").exists()
 

@@ -1,18 +1,13 @@
-from collections.abc import Sequence
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from unittest.mock import Mock
 
-import numpy as np
 import pytest
-from sentence_transformers import CrossEncoder
 
 from services.trainer import __main__ as command
 from services.trainer.base import open_base
 from services.trainer.errors import JobError
 from services.trainer.evaluate.encode import FolderEncoder
-from services.trainer.evaluate.rerank import Logits, Pair
 from services.trainer.export import export
 from services.trainer.finetune.validation import METRIC
 from services.trainer.options import ExportOptions
@@ -24,7 +19,8 @@ from services.trainer.rerank.train import finetune_reranker
 from services.trainer.rerank.validation import ListValidation
 from shared.bundles import BundleKind, Floors
 from tests.support.judged_shop import make_prepared
-from tests.unit.services.trainer.conftest import make_base
+from tests.support.stopping import stopped_once
+from tests.unit.services.trainer.conftest import assert_same_weights, make_base
 
 ANY = Floors(cosine_mean=0.0, cosine_min=-1.0, overlap_at_10=0.0, ndcg_drop=1.0)
 
@@ -85,25 +81,10 @@ def distilled(options: RerankOptions, tmp_path: Path) -> RerankOptions:
     return replace(options, loss=RankLoss.DISTILL, teacher=str(teacher), retriever=options.base)
 
 
-def assert_same_weights(one: Path, other: Path) -> None:
-    weights, others = open_base(str(one)).weights, open_base(str(other)).weights
-    assert all(np.array_equal(value, others[name]) for name, value in weights.items())
-
-
 def test_a_teacher_that_was_stopped_scores_the_rest(
     distilled: RerankOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scored: list[Pair] = []
-    calls, real = count(), models.logits
-
-    def logits(model: CrossEncoder, pairs: Sequence[Pair]) -> Logits:
-        if next(calls) == 2:
-            raise KeyboardInterrupt
-        scored.extend(pairs)
-        return real(model, pairs)
-
-    monkeypatch.setattr("services.trainer.parts.ROWS", 100)
-    monkeypatch.setattr(models, "logits", logits)
+    scored = stopped_once(monkeypatch, models, "logits", after=2, rows=100)
     with pytest.raises(KeyboardInterrupt):
         finetune_reranker(distilled)
     with pytest.raises(JobError, match="is not empty"):
