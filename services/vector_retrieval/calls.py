@@ -8,7 +8,7 @@ their vectors five sixths. Channels, errors and timestamps are still pymilvus's.
 import asyncio
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from pymilvus.client.utils import check_status
 from pymilvus.grpc_gen import common_pb2, milvus_pb2, schema_pb2
 
 from services.vector_retrieval.fusion import Found
+from shared.telemetry import metrics
 
 _ID, _PAYLOAD = "id", "payload"
 
@@ -34,8 +35,8 @@ class SearchCall:
     collection: str
     field: str
     """Of vectors, dense or sparse."""
-    queries: Sequence[bytes] | Sequence[str]
-    """float32 vectors, or texts."""
+    queries: Sequence[bytes | str]
+    """float32 vectors, or texts; not both."""
     parameters: dict[str, Any]
     """Metric, and how far to look."""
     limit: int
@@ -44,6 +45,12 @@ class SearchCall:
     """`payload` among them."""
     level: str
     """Milvus's consistency level."""
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Equal for calls that differ in nothing but their queries."""
+        parameters = json.dumps(self.parameters)
+        return (self.collection, self.field, parameters, self.limit, self.expression, *self.columns, self.level)
 
     async def run(self, client: AsyncMilvusClient) -> list[list[Found]]:
         """The hits of each query, best first. Raises `MilvusException` and `grpc.RpcError`."""
@@ -96,6 +103,14 @@ class SearchCall:
             hits.append(found[start : start + count])
             start += count
         return hits
+
+
+async def search_together(client: AsyncMilvusClient, calls: Sequence[SearchCall]) -> list[list[list[Found]]]:
+    """What each of `calls`, all of one kind, would find, by one call of the store. Raises as `SearchCall.run` does."""
+    queries = [query for call in calls for query in call.queries]
+    metrics.STORE_SEARCH_QUERIES.observe(len(queries))
+    found = iter(await replace(calls[0], queries=queries).run(client))
+    return [[next(found) for _ in call.queries] for call in calls]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

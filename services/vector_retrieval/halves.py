@@ -11,15 +11,18 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
+from pymilvus import AsyncMilvusClient
 
 from services.vector_retrieval import exact, expressions, lexical
-from services.vector_retrieval.calls import SearchCall
+from services.vector_retrieval.calls import MANY_HITS, SearchCall, search_together
 from services.vector_retrieval.capabilities import Capabilities
 from services.vector_retrieval.fusion import Found
 from services.vector_retrieval.generations import Generation
+from services.vector_retrieval.joining import Joining
 from services.vector_retrieval.lite import Gate
 from services.vector_retrieval.milvus import Connection
 from services.vector_retrieval.scan import Scanner
@@ -75,6 +78,7 @@ class Halves:
         self._gate = gate
         self._scanner = scanner
         self._settings = settings
+        self._joining: Joining[SearchCall, list[list[Found]]] = Joining(settings.searches_under_way, MANY_HITS)
 
     async def by_vector(self, vectors: Vectors, ask: Ask) -> list[list[Found]]:
         """The nearest to each of `vectors`, nearest first."""
@@ -141,7 +145,7 @@ class Halves:
         return await self._search(ask, "vector", [row.tobytes() for row in vectors], parameters)
 
     async def _search(
-        self, ask: Ask, field: str, queries: Sequence[bytes] | Sequence[str], parameters: dict[str, Any]
+        self, ask: Ask, field: str, queries: Sequence[bytes | str], parameters: dict[str, Any]
     ) -> list[list[Found]]:
         call = SearchCall(
             collection=ask.generation.collection,
@@ -154,7 +158,11 @@ class Halves:
             level=ask.level,
         )
         async with self._gate.reading():
-            return await self._connection.ask("search", call.run)
+            return await self._connection.ask("search", partial(self._joined, call))
+
+    async def _joined(self, call: SearchCall, client: AsyncMilvusClient) -> list[list[Found]]:
+        hits = len(call.queries) * call.limit
+        return await self._joining.ask(call.kind, call, hits, partial(search_together, client))
 
 
 def _how_far(generation: Generation, ef: int) -> dict[str, int]:

@@ -167,6 +167,12 @@ STORE_SECONDS = REGISTRY.histogram(
     ("operation",),
     buckets=LATENCY_BUCKETS,
 )
+STORE_SEARCH_QUERIES = REGISTRY.histogram(
+    "aisle_retrieval_search_queries",
+    "queries",
+    "Queries in one search of the store: those of a batch, and of callers who share it.",
+    buckets=(1, 2, 4, 8, 16, 32, 64),
+)
 GENERATION_INFO = REGISTRY.gauge(
     "aisle_retrieval_generation_info",
     "1",
