@@ -49,9 +49,12 @@ def open_session(
     return session
 
 
-SMALL_TOKENS = 32
-"""Padded tokens up to which one thread is faster than several that must be woken. Measured on 2 cores, int8, 1 / 2
-threads, ms: 6 tokens 1.0 / 1.4, 16 tokens 2.3 / 3.1, 32 tokens 3.5 / 3.9, 64 tokens 6.5 / 5.7."""
+SMALL_TOKENS = 768
+"""Tokens, divided by the session's threads, up to which a batch runs on one thread: waking others for layer after layer
+takes longer than they save. Measured on 2 cores, int8, 1 / 2 threads, ms of time and of processor: 6 tokens 1.3 / 1.8
+and 1.3 / 2.3, 49 tokens 4.5 / 6.5 and 4.5 / 8.5, 105 tokens 9.3 / 11.1 and 9.3 / 16.2, 214 tokens 20.8 / 20.0 and
+20.8 / 31.7, 423 tokens 46 / 35 and 46 / 58. Where cores are shared, what counts is the processor's time: 64 callers get
+1.13 times the queries/s with 384 than with 32, and 16 callers 1.25 times. More than 2 threads were not measured."""
 
 
 class OnnxBackend:
@@ -59,7 +62,7 @@ class OnnxBackend:
 
     Token vectors are on the way to a sentence vector: where a row asks for both, the second costs a copy.
 
-    `small`, where given, is the same graph on one thread: it runs the batches of up to `SMALL_TOKENS`.
+    `small`, where given, is the same graph on one thread: it runs the batches of up to `small_tokens`.
     """
 
     def __init__(
@@ -67,9 +70,11 @@ class OnnxBackend:
         session: onnxruntime.InferenceSession,
         output: Output,
         small: onnxruntime.InferenceSession | None = None,
+        small_tokens: int = 0,
     ) -> None:
         self._session = session
         self._small = small
+        self._small_tokens = small_tokens
         self._output = output
         self._needs_types = any(node.name == "token_type_ids" for node in session.get_inputs())
 
@@ -88,16 +93,18 @@ class OnnxBackend:
     ) -> Self:
         """`output=None` is the bundle kind's own: a sentence vector, or logits.
 
-        `latency` keeps the graph a second time, for one thread: a lone short query is a quarter faster, at the
-        price of the graph's size in memory.
+        `latency` keeps the graph a second time, for one thread (`SMALL_TOKENS`): a lone short query is a quarter
+        faster, at the price of the graph's size in memory.
         """
         if output is None:
             output = Output.LOGITS if bundle.manifest.kind is BundleKind.CROSS_ENCODER else Output.SENTENCE
         path = bundle.onnx_path(precision, tower)
         # Threads that poll need no waking, and one thread is what a small batch would get.
-        alone = latency and not spin and provider == CPU and inference_threads(threads) > 1
+        several = inference_threads(threads)
+        alone = latency and not spin and provider == CPU and several > 1
         small = open_session(path, threads=1, provider=provider) if alone else None
-        return cls(open_session(path, threads=threads, provider=provider, spin=spin), output, small)
+        session = open_session(path, threads=threads, provider=provider, spin=spin)
+        return cls(session, output, small, SMALL_TOKENS // several)
 
     def prepare(self, rows: Sequence[Tokens]) -> PaddedBatch:
         """Right-padded arrays; the graph packs them, so padding costs little."""
@@ -109,7 +116,7 @@ class OnnxBackend:
         if self._needs_types:
             feeds["token_type_ids"] = prepared.types
         session = self._session
-        if self._small is not None and prepared.ids.size <= SMALL_TOKENS:
+        if self._small is not None and prepared.mask.sum() <= self._small_tokens:
             session = self._small
         wanted = [self._output]
         if self._output is Output.SENTENCE and any(prepared.token_vectors):

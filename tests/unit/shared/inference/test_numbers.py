@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from shared.bundles import Bundle
 from shared.inference import BackendName, BiEncoder, LateInteraction, Limits, Output, open_backend
-from shared.inference.tokens import TextTokenizer
+from shared.inference.backends.onnx import OnnxBackend
+from shared.inference.tokens import TextTokenizer, Tokens
 from tests.unit.shared.inference.conftest import Start
 
 pytestmark = pytest.mark.model
@@ -181,12 +182,32 @@ def test_a_device_that_is_not_there_is_said_so(minilm: Bundle) -> None:
             open_backend(name, minilm)
 
 
+def test_real_tokens_decide_on_how_many_threads_a_batch_runs() -> None:
+    ran: list[str] = []
+
+    class Session:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def get_inputs(self) -> list[object]:
+            return []
+
+        def run(self, *_: object) -> list[np.ndarray]:
+            ran.append(self.name)
+            return []
+
+    backend = OnnxBackend(Session("several"), Output.SENTENCE, Session("one"), small_tokens=12)
+    for lengths in ([12], [13], [2, 10], [3, 10]):
+        backend.run(backend.prepare([Tokens(list(range(length))) for length in lengths]))
+    assert ran == ["one", "several", "one", "several"]
+
+
 @pytest.mark.model
 def test_a_small_batch_on_one_thread_gives_the_same_vector(minilm: Bundle) -> None:
     texts = TextTokenizer(minilm.tokenizer_path, 64, "")
     rows = [texts.encode("cordless drill"), texts.encode("kids bunk bed with stairs and storage drawers")]
     plain = open_backend(BackendName.ONNX_INT8, minilm, threads=2)
     quick = open_backend(BackendName.ONNX_INT8, minilm, threads=2, latency=True)
-    for batch in ([rows[0]], [rows[1]], rows * 4):
+    for batch in ([rows[0]], [rows[1]], rows * 4, rows * 40):
         expected, got = (np.stack(b.finish(p := b.prepare(batch), b.run(p))) for b in (plain, quick))
         np.testing.assert_allclose(got, expected, atol=1e-3)
