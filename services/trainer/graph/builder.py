@@ -44,6 +44,12 @@ class GraphBuilder:
         self.nodes(op, inputs, [output], domain=domain, **attributes)
         return output
 
+    def once(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """`node`, unless the value is there already. Giving a name a second time must mean the same value."""
+        if all(output not in node.output for node in self._nodes):
+            self.node(op, inputs, output, **attributes)
+        return output
+
     def nodes(
         self, op: str, inputs: Sequence[str], outputs: Sequence[str], *, domain: str = "", **attributes: Any
     ) -> Sequence[str]:

@@ -109,19 +109,31 @@ def _column_scales(weight: Array) -> Array:
 def _signed_per_token(graph: GraphBuilder, x: str, name: str) -> tuple[str, str, str]:
     """`x` as bytes around 128, the scale of each row (tokens, 1), and the zero point."""
     size = graph.node("Abs", [x], f"{name}.abs")
-    return _quantise(graph, x, size, name, steps=127, zero=128)
+    scale = _row_scales(graph, size, name, steps=127)
+    zero = graph.constant("u8_128", np.array(128, np.uint8))
+    # One for all layers: each reads every token once.
+    zeros = graph.once("Expand", [zero, graph.once("Shape", [scale], "row_count")], "u8_128_a_row")
+    return _bytes(graph, [x, scale, zeros], name), _column(graph, scale, name), zero
 
 
 def _unsigned_per_token(graph: GraphBuilder, x: str, name: str) -> tuple[str, str, str]:
     """`x + 0.17`, which GELU makes non-negative, over the full byte: twice the resolution of `_signed_per_token`."""
     shifted = graph.node("Sub", [x, graph.scalar(GELU_MINIMUM)], f"{name}.shifted")
-    return _quantise(graph, shifted, shifted, name, steps=255, zero=0)
+    scale = _row_scales(graph, shifted, name, steps=255)
+    zero = graph.constant("u8_0", np.array(0, np.uint8))
+    return _bytes(graph, [shifted, scale], name), _column(graph, scale, name), zero
 
 
-def _quantise(graph: GraphBuilder, x: str, size: str, name: str, *, steps: int, zero: int) -> tuple[str, str, str]:
-    largest = graph.node("ReduceMax", [size, graph.integers(-1)], f"{name}.largest", keepdims=1)
-    scale = graph.node("Mul", [largest, graph.scalar(1 / steps)], f"{name}.scale")
-    ratio = graph.node("Div", [x, scale], f"{name}.ratio")
-    point = graph.constant(f"u8_{zero}", np.array(zero, np.uint8))
-    quantised = graph.node("QuantizeLinear", [ratio, graph.scalar(1.0), point], f"{name}.bytes")
-    return quantised, scale, point
+def _row_scales(graph: GraphBuilder, size: str, name: str, *, steps: int) -> str:
+    """(tokens, k) → (tokens,): the value of one step in each row."""
+    largest = graph.node("ReduceMax", [size, graph.integers(-1)], f"{name}.largest", keepdims=0)
+    return graph.node("Mul", [largest, graph.scalar(1 / steps)], f"{name}.scale")
+
+
+def _bytes(graph: GraphBuilder, inputs: list[str], name: str) -> str:
+    """Each row by its own scale, in one pass over the matrix."""
+    return graph.node("QuantizeLinear", inputs, f"{name}.bytes", axis=0)
+
+
+def _column(graph: GraphBuilder, scale: str, name: str) -> str:
+    return graph.node("Unsqueeze", [scale, graph.integers(1)], f"{name}.scale_column")
