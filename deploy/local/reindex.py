@@ -12,7 +12,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from signal import SIGINT
 
 from deploy.local import catalogue, client, interrupt, state, view
 from deploy.local.errors import LocalError
@@ -77,7 +76,7 @@ def job(spec: MeshSpec, encoder: str) -> int:
 
 
 def _stop(child: "subprocess.Popen[bytes]") -> None:
-    child.send_signal(SIGINT)
+    child.terminate()
     try:
         child.wait(STOP_GRACE_S)
     except subprocess.TimeoutExpired:
