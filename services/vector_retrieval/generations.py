@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -94,6 +94,8 @@ class Generations:
         self._building = f"{settings.index}__building"
         self._previous = f"{settings.index}__previous"
         self._roles = Roles()
+        self._changes = 0
+        """Ends of changes that this process made: what was read across one may be of before."""
         self.promoted: Generation | None = None
         """What this process made live last: it saw to its own writes before."""
         self._held_until = 0.0
@@ -124,6 +126,7 @@ class Generations:
 
     async def refresh(self) -> Generation | None:
         """The live generation as the store knows it now, loaded; `None` before the first write."""
+        changes = self._changes
         live, building, previous = await asyncio.gather(
             *(self._behind(alias) for alias in (self._alias, self._building, self._previous))
         )
@@ -135,6 +138,9 @@ class Generations:
         for generation in found.all():
             if generation not in known:
                 await self._load(generation)
+        if changes != self._changes:
+            # A write would go where it went before the swap, and be found by nobody.
+            return await self.refresh()
         if found != self._roles:
             self._roles = found
             _log.info("generations", **{g.name: g.model_version for g in found.all()}, live=live.name if live else "")
@@ -235,9 +241,7 @@ class Generations:
                 # Nobody asks it any more; its memory is wanted for the next.
                 client.release_collection(before.collection)
 
-        # Not asked for: the caller's time may be up, and a write must not go where it went before.
-        self._roles = Roles()
-        await self._connection.write("swap_generation", work)
+        await self._change("swap_generation", work)
         self._roles = Roles(target, None if target == roles.building else roles.building, live)
         self.promoted = target
 
@@ -252,14 +256,22 @@ class Generations:
                 client.drop_alias(self._previous)
             client.drop_collection(target.collection)
 
-        self._roles = Roles()
-        await self._connection.write("drop_generation", work)
+        await self._change("drop_generation", work)
         self._loading.pop(target, None)
         self._roles = Roles(
             roles.live,
             None if target == roles.building else roles.building,
             None if target == roles.previous else roles.previous,
         )
+
+    async def _change(self, operation: str, work: Callable[[MilvusClient], None]) -> None:
+        """Does `work`, which moves roles; nobody knows them until it is done."""
+        # Not asked for: the caller's time may be up, and a write must not go where it went before.
+        self._roles = Roles()
+        try:
+            await self._connection.write(operation, work)
+        finally:
+            self._changes += 1
 
     async def _make(
         self, alias: str, model_version: str, dimensions: int, can: Capabilities, index: schema.VectorIndex

@@ -99,8 +99,8 @@ class OnnxBackend:
         if output is None:
             output = Output.LOGITS if bundle.manifest.kind is BundleKind.CROSS_ENCODER else Output.SENTENCE
         path = bundle.onnx_path(precision, tower)
-        # Threads that poll need no waking, and one thread is what a small batch would get.
         several = inference_threads(threads)
+        # Threads that poll need no waking, and one thread is what a small batch would get.
         alone = latency and not spin and provider == CPU and several > 1
         small = open_session(path, threads=1, provider=provider) if alone else None
         session = open_session(path, threads=threads, provider=provider, spin=spin)

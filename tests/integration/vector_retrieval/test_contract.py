@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from aisle.catalog.v1 import item_pb2
 from aisle.retrieval.v1 import vector_retrieval_pb2 as pb
-from prometheus_client import REGISTRY
 
 from services.vector_retrieval.schema import Row
 from services.vector_retrieval.servicer import VectorRetrievalServicer
@@ -223,30 +222,6 @@ async def test_a_batch_answers_each_query_in_order(shop: Shop) -> None:
     await shop.upsert(shop.item("x"), shop.item("y"), shop.item("z"))
     found = await shop.search(embeddings=query(direction(2), direction(0), direction(1)), limit=1)
     assert [shop.names(found, i) for i in range(3)] == [["z"], ["x"], ["y"]]
-
-
-async def test_callers_who_share_a_search_of_the_store_have_their_own_answers(shop: Shop) -> None:
-    rng = np.random.default_rng(2)
-    await shop.upsert(*(shop.item(str(i)) for i in range(300)), vectors=rng.normal(size=(300, DIMENSIONS)))
-    asked = rng.normal(size=(40, DIMENSIONS))
-    limits = [(3, 20)[at % 2] for at in range(len(asked))]
-    alone = [await shop.search(embeddings=query(v), limit=n) for v, n in zip(asked, limits, strict=True)]
-    before = _searches()
-    together = await asyncio.gather(
-        *(shop.search(embeddings=query(v), limit=n) for v, n in zip(asked, limits, strict=True))
-    )
-    assert _searches() - before < len(asked)
-    for one, shared, limit in zip(alone, together, limits, strict=True):
-        assert shop.names(shared) == shop.names(one)
-        assert len(shared.candidates[0].hits) == limit
-        assert [hit.score for hit in shared.candidates[0].hits] == pytest.approx(
-            [hit.score for hit in one.candidates[0].hits], abs=1e-5
-        )
-
-
-def _searches() -> float:
-    """Of the store, so far."""
-    return REGISTRY.get_sample_value("aisle_retrieval_search_queries_count") or 0.0
 
 
 async def test_excluded_items_are_never_returned(shop: Shop) -> None:

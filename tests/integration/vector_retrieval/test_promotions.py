@@ -17,6 +17,34 @@ from tests.integration.vector_retrieval.index import NEW, OLD, Index
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
 
+async def test_roles_that_were_read_before_a_swap_do_not_outlast_it(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next write goes to the generation that was live, is acknowledged, and is found by nobody."""
+    await index.write("a")
+    new = await index.create()
+    await index.catch_up(new)
+    generations = index.store._generations
+    behind, read, go_on = generations._behind, asyncio.Semaphore(0), asyncio.Event()
+
+    async def slowly(alias: str) -> Any:
+        found = await behind(alias)
+        read.release()
+        await go_on.wait()
+        return found
+
+    monkeypatch.setattr(generations, "_behind", slowly)
+    reading = asyncio.create_task(generations.refresh())
+    for _ in ("live", "building", "previous"):
+        await read.acquire()
+    monkeypatch.setattr(generations, "_behind", behind)
+    await index.promote(new)
+    go_on.set()
+    live = await reading
+    assert live is not None
+    assert (live.name, generations.roles.live) == (new, live)
+
+
 async def test_a_write_that_lands_after_a_look_has_begun_is_looked_at_again(index: Index) -> None:
     await index.write("a")
     new = await index.create()

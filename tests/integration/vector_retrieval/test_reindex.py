@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import socket
 import subprocess
 import sys
 import uuid
@@ -163,6 +164,25 @@ async def killed_half_way(job: subprocess.Popen[bytes], stub: vector_retrieval_p
     finally:
         job.kill()
         job.communicate()
+
+
+def test_a_job_that_is_told_to_end_says_how_to_go_on() -> None:
+    """By SIGTERM, as `make reindex` and Kubernetes do."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        job = python("services.vector_retrieval.reindex", retrieval=address, encoder=address)
+        try:
+            # It calls, so it runs.
+            with silent.accept()[0]:
+                job.terminate()
+                said = job.communicate(timeout=30)[1].decode()
+        finally:
+            job.kill()
+            job.communicate()
+    assert job.returncode == 130
+    assert "run it again to go on" in said
+    assert "Traceback" not in said
 
 
 async def gone_on_with(job: subprocess.Popen[bytes]) -> str:

@@ -202,6 +202,14 @@ def test_real_tokens_decide_on_how_many_threads_a_batch_runs() -> None:
     assert ran == ["one", "several", "one", "several"]
 
 
+@pytest.mark.parametrize(
+    ("threads", "latency", "tokens"), [(2, True, 384), (4, True, 192), (1, True, 0), (2, False, 0)]
+)
+def test_more_threads_are_worth_waking_sooner(minilm: Bundle, threads: int, latency: bool, tokens: int) -> None:
+    backend = OnnxBackend.open(minilm, threads=threads, latency=latency)
+    assert (backend._small_tokens if backend._small is not None else 0) == tokens
+
+
 @pytest.mark.model
 def test_a_small_batch_on_one_thread_gives_the_same_vector(minilm: Bundle) -> None:
     texts = TextTokenizer(minilm.tokenizer_path, 64, "")
