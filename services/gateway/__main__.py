@@ -101,6 +101,7 @@ async def build(settings: GatewaySettings, stack: AsyncExitStack) -> Sequence[Se
             lambda server: gateway_pb2_grpc.add_GatewayServicer_to_server(front, server),
             _all_serve(index),
             shared_fate=True,
+            gate=admission.refusal,
         ),
         ServedService(
             _full_name(catalog_pb2.DESCRIPTOR, "Catalog"),

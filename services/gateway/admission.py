@@ -1,12 +1,15 @@
 """How many requests are worked on at once: what is more waits for a moment, or is refused while that is cheap.
 
     worked on   as many as are answered in good time (`pace`), `running` at most
-    waiting     `waiting` more, first come first served, none for longer than its patience
+    waiting     `waiting` more, none for longer than its patience; first come first served, and last come first served
+                where there have been some for a while
     refused     all others, at once: QUEUE_FULL; and those whose patience ended: QUEUE_TIMEOUT
 
 Once everything behind the gateway is busy, another request in progress answers none sooner. It makes all wait, until
 they are answered too late and the work was for nobody. Shedding load at the front door keeps the rest in time (Google's
-Site Reliability Engineering, 2016, ch. 21 and 22).
+Site Reliability Engineering, 2016, ch. 21 and 22). A burst is served in turn. Where a queue does not empty, in turn
+means that everyone waits for as long as they may, and that time is lost for the answer; so whoever came last is let in,
+and what others waited for was lost to them anyway (adaptive LIFO: B. Maurer, Fail at Scale, ACM Queue 13(8), 2015).
 """
 
 import asyncio
@@ -28,6 +31,9 @@ _log = structlog.get_logger()
 
 T = TypeVar("T")
 
+_STANDING_S = 0.1
+"""A queue that has been there for longer is no burst: the interval of CoDel (Nichols & Jacobson, Controlling Queue
+Delay, ACM Queue 10(5), 2012; RFC 8289)."""
 _DECAY = 0.05
 """Weight of the newest request in what is typical."""
 _LEAST_RETRY_S = 0.05
@@ -67,12 +73,17 @@ class Admission:
         self._pace = Pace(policy.least_running, policy.running)
         self._running = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting_since = 0.0
         self._typical_s = 0.0
         self._told_at: float | None = None
         # Asked for when they are scraped, which is rarer than requests are.
         metrics.REQUESTS_PLACES.set_function(lambda: self._pace.places)
         metrics.REQUESTS_RUNNING.set_function(lambda: self._running)
         metrics.REQUESTS_WAITING.set_function(lambda: len(self._waiting))
+
+    def refusal(self, method: str) -> OverloadedError | None:
+        """What a request is refused with that nobody need read: `run` would refuse it at once."""
+        return self._refused(method, Refusal.QUEUE_FULL) if self._full() else None
 
     async def run(self, method: str, call: Callable[[], Awaitable[T]]) -> T:
         """The result of `call`, once it was let in; `method` is whose refusals are counted.
@@ -99,10 +110,11 @@ class Admission:
 
     async def _wait(self, method: str) -> None:
         """Returns when another request has handed over its place."""
-        waiting = sum(not turn.done() for turn in self._waiting)
-        if waiting >= self._policy.waiting:
+        if self._full():
             raise self._refused(method, Refusal.QUEUE_FULL)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not self._waiting:
+            self._waiting_since = self._clock()
         self._waiting.append(turn)
         try:
             async with asyncio.timeout(self._policy.patience.timeout_s(self._remaining_s())):
@@ -121,10 +133,16 @@ class Admission:
         """Gives the place back, and lets in who may come."""
         self._running -= 1
         while self._waiting and self._running < self._pace.places:
-            turn = self._waiting.popleft()
+            standing = self._clock() - self._waiting_since > _STANDING_S
+            turn = self._waiting.pop() if standing else self._waiting.popleft()
             if not turn.done():
                 self._running += 1
                 turn.set_result(None)
+
+    def _full(self) -> bool:
+        if self._running < self._pace.places and not self._waiting:
+            return False
+        return sum(not turn.done() for turn in self._waiting) >= self._policy.waiting
 
     def _good_s(self) -> float:
         try:

@@ -5,7 +5,9 @@ Servicers behind it convert and raise; they never abort, log or count.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Gate = Callable[[str], AisleError | None]
+"""Why a call of this method (`Search`) is refused unread, if it is."""
 
 _EXEMPT = ("/grpc.health.", "/grpc.reflection.")
 """Answered while draining too, to any caller that may connect, and not worth a log line a second."""
@@ -43,48 +47,57 @@ _QUIET = {
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """`default_timeout_s` bounds calls without a deadline; `max_request_bytes` bounds one message; `callers` says who
-    may call, where connections tell who does."""
+    may call, where connections tell who does; `gates`, by full name of a service, which calls are not even read."""
 
-    def __init__(self, default_timeout_s: float, max_request_bytes: int, callers: Callers | None = None) -> None:
+    def __init__(
+        self,
+        default_timeout_s: float,
+        max_request_bytes: int,
+        callers: Callers | None = None,
+        gates: Mapping[str, Gate] | None = None,
+    ) -> None:
         self._default_timeout_s = default_timeout_s
         self._max_request_bytes = max_request_bytes
         self._callers = callers
-        self._wrapped: dict[str, Handler] = {}
+        self._gates = gates or {}
+        self._known: dict[str, _Method] = {}
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "Handler | None":
-        """Wraps the method's handler, once."""
+        """Wraps the method's handler, once; the handler of a call that is refused does not wait for its request."""
         method = handler_call_details.method
-        handler = await continuation(handler_call_details)
-        if handler is None or method.startswith(_EXEMPT):
-            return handler
-        if method not in self._wrapped:
-            self._wrapped[method] = self._wrap(method, handler)
-        return self._wrapped[method]
+        if (known := self._known.get(method)) is None:
+            handler = await continuation(handler_call_details)
+            if handler is None or method.startswith(_EXEMPT):
+                return handler
+            known = self._known[method] = self._method(method, handler)
+        if known.gate is not None and (refusal := known.gate(known.rpc[2])) is not None:
+            return grpc.stream_stream_rpc_method_handler(partial(self._refuse, known.rpc, refusal))
+        return known.handler
 
-    def _wrap(self, method: str, handler: Any) -> Handler:
-        deserializer = tolerant(handler.request_deserializer)
+    async def _refuse(self, rpc: tuple[str, str, str], refusal: AisleError, _requests: Any, context: Any) -> None:
+        await _Call(rpc, context, self._default_timeout_s).fail(refusal)
+
+    def _method(self, method: str, handler: Any) -> "_Method":
         rpc = (labels.kind(handler.request_streaming, handler.response_streaming), *labels.split(method))
-        if handler.request_streaming and handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(
-                self._stream(rpc, handler.stream_stream, streams_in=True),
-                deserializer,
-                handler.response_serializer,
-            )
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                self._stream(rpc, handler.unary_stream, streams_in=False),
-                deserializer,
-                handler.response_serializer,
-            )
-        if handler.request_streaming:
-            raise NotImplementedError(f"{method}: Aisle has no client-streaming methods; stream responses too")
-        return grpc.unary_unary_rpc_method_handler(
-            self._unary(rpc, handler.unary_unary), deserializer, handler.response_serializer
-        )
+        deserializer = tolerant(handler.request_deserializer)
+        match rpc[0]:
+            case "unary":
+                unary = self._unary(rpc, handler.unary_unary)
+                wrapped: Handler = grpc.unary_unary_rpc_method_handler(unary, deserializer, handler.response_serializer)
+                return _Method(rpc, wrapped, self._gates.get(rpc[1]))
+            case "server_stream":
+                stream = self._stream(rpc, handler.unary_stream, streams_in=False)
+                wrapped = grpc.unary_stream_rpc_method_handler(stream, deserializer, handler.response_serializer)
+            case "bidi_stream":
+                stream = self._stream(rpc, handler.stream_stream, streams_in=True)
+                wrapped = grpc.stream_stream_rpc_method_handler(stream, deserializer, handler.response_serializer)
+            case _:
+                raise NotImplementedError(f"{method}: Aisle has no client-streaming methods; stream responses too")
+        return _Method(rpc, wrapped)
 
     def _unary(self, rpc: tuple[str, str, str], behaviour: Any) -> Any:
         async def serve(request: Any, context: Any) -> Any:
@@ -136,6 +149,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 "request",
                 f"is {request.ByteSize()} bytes; at most {self._max_request_bytes} are read: send less at once",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Method:
+    rpc: tuple[str, str, str]
+    handler: Handler
+    gate: Gate | None = None
 
 
 class _Call:

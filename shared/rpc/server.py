@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits
 from shared.errors import AisleError
 from shared.rpc import call_metrics
 from shared.rpc.health import Check, HealthMonitor
-from shared.rpc.interceptor import CallInterceptor
+from shared.rpc.interceptor import CallInterceptor, Gate
 from shared.rpc.tls import Callers, server_credentials
 from shared.settings import ServiceSettings
 from shared.telemetry import logs, tracing
@@ -71,13 +71,15 @@ class ServedService:
     """One gRPC service of a process.
 
     `name` is its full name (`aisle.gateway.v1.Gateway`), `register` adds its servicer to a server, `check` is what
-    its health says. With `shared_fate` that check looks at what all replicas depend on alike.
+    its health says. With `shared_fate` that check looks at what all replicas depend on alike. `gate` is asked before a
+    request is read, of unary methods: while there is too much to do, refusing must cost little.
     """
 
     name: str
     register: Callable[[grpc.aio.Server], None]
     check: Check
     shared_fate: bool = False
+    gate: Gate | None = None
 
 
 Build = Callable[[Settings, contextlib.AsyncExitStack], Awaitable[Sequence[ServedService]]]
@@ -185,6 +187,7 @@ def make_server(
                 settings.default_timeout_s,
                 settings.max_request_bytes,
                 Callers(settings.callers) if settings.mtls() else None,
+                {service.name: service.gate for service in services if service.gate is not None},
             )
         ],
         options=options,

@@ -33,6 +33,7 @@ from tests.benchmarks import load, texts
 PATIENCE_S = 1.0
 """Deadline of every call: after a second a train of thought is broken (J. Nielsen, Usability Engineering, ch. 5)."""
 USERS = 200
+_FIRST_ANSWER_S = 30.0
 STAGES = ("history", "encode", "lookup", "retrieve", "browse", "stats", "rerank")
 
 _LEFT_OUT = gateway_pb2.DEGRADED_REASON_LEXICAL_UNSUPPORTED
@@ -161,14 +162,27 @@ async def run(given: argparse.Namespace) -> dict[str, Any]:
     """The load, closed where there is no `rate`; with the seconds of CPU that it took."""
     async with _channel(given.target, given.tls) as channel:
         call = CALLS[given.what](gateway_pb2_grpc.GatewayStub(channel), given.offset)
-        # The first call connects.
-        await call(30.0)
+        await _answered(call)
         used = time.process_time()
         if given.rate:
             result = await opened(call, given.rate, given.seconds, given.patience, given.offset)
         else:
             result = await closed(call, given.callers, given.seconds, given.patience)
         return {**result, "client_cpu_s": time.process_time() - used}
+
+
+async def _answered(call: Call) -> None:
+    """The first call connects; after a flood, what failed in it may still be given time to recover."""
+    until = time.monotonic() + _FIRST_ANSWER_S
+    while True:
+        try:
+            await call(_FIRST_ANSWER_S)
+        except grpc.aio.AioRpcError:
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(0.5)
+        else:
+            return
 
 
 def _channel(target: str, tls: list[Path] | None) -> grpc.aio.Channel:

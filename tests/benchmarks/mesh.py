@@ -114,8 +114,11 @@ async def overload(bench: Meshes) -> list[Measured]:
     runs: list[dict[str, Any]] = []
 
     async def flooded() -> float:
-        runs.append(await mesh.loads.of(rate=rate))
-        return float(runs[-1]["good_per_s"])
+        before = await bench.cpu_s()
+        run = await mesh.loads.of(rate=rate)
+        after = await bench.cpu_s()
+        runs.append({**run, "cpu_s": {name: after[name] - before[name] for name in after}})
+        return float(run["good_per_s"])
 
     ours, peaks = await in_turns(flooded, mesh.peak, bench.rounds, f"{rate:.0f} searches/s / as many as it can answer")
     counted = runs[1:]
@@ -123,16 +126,26 @@ async def overload(bench: Meshes) -> list[Measured]:
     for run in counted:
         for reason, count in run["failed"].items():
             failed[reason] = failed.get(reason, 0) + count
-    busy = statistics.median(run["client_cpu_s"] for run in counted) / (bench.seconds + 1)
+    # A load of `seconds` is sent for one more, which is not counted.
+    load, gateway, rest = (
+        statistics.median(spent) / (bench.seconds + 1)
+        for spent in zip(*(_spent(run["client_cpu_s"], run["cpu_s"]) for run in counted), strict=True)
+    )
+    told = ", ".join(f"{count:,} {reason}" for reason, count in failed.items())
     note = (
         f"{statistics.median(ours):.0f} of {rate:.0f} searches/s answered in full within {PATIENCE_S:g} s, p50 "
         f"{statistics.median(run['p50_ms'] for run in counted):.0f} ms, and {statistics.median(peaks):.0f} at the peak "
-        f"({CALLERS} callers); not answered: {', '.join(f'{count:,} {reason}' for reason, count in failed.items())}; "
+        f"({CALLERS} callers); not answered: {told}; "
         f"refused without a reason: {sum(run['without_reason'] for run in counted)}; degraded: "
-        f"{sum(sum(run['degraded'].values()) for run in counted)}; the load itself took {busy:.2f} of "
-        f"{len(os.sched_getaffinity(0))} cores, which at the peak it did not"
+        f"{sum(sum(run['degraded'].values()) for run in counted)}; of {len(os.sched_getaffinity(0))} cores the load "
+        f"took {load:.2f} and the gateway, which refuses, {gateway:.2f}: {rest:.2f} were left for what is behind it"
     )
     return [Measured(ratio(ours, peaks), {"runs": counted, "peaks": peaks}, note)]
+
+
+def _spent(load: float, by_part: dict[str, float]) -> tuple[float, float, float]:
+    """Seconds of CPU of the load, of the gateway, and of all the others."""
+    return load, by_part["gateway"], sum(by_part.values()) - by_part["gateway"]
 
 
 async def telemetry_search(bench: Meshes) -> list[Measured]:

@@ -71,6 +71,63 @@ async def no_wait() -> str:
     return ""
 
 
+async def test_where_a_queue_stands_whoever_came_last_is_let_in() -> None:
+    clock = FakeClock()
+    door, work = admission(waiting=3, clock=clock), Work()
+    tasks = {name: asyncio.create_task(door.run("Search", work.of(name))) for name in "abcd"}
+    await settle()
+    work.end("a")
+    await settle()
+    assert work.begun == ["a", "b"]  # So far it may be a burst.
+    clock.advance(0.2)
+    work.end("b")
+    await settle()
+    assert work.begun == ["a", "b", "d"]
+    work.end("d")
+    await settle()
+    work.end("c")
+    await asyncio.gather(*tasks.values())
+    # The queue was empty since, so the next one is a burst until it has stood for as long.
+    tasks = {name: asyncio.create_task(door.run("Search", work.of(name))) for name in "efg"}
+    await settle()
+    work.end("e")
+    await settle()
+    assert work.begun[-1] == "f"
+    for name in "fg":
+        work.end(name)
+    await asyncio.gather(*tasks.values())
+
+
+async def test_what_would_be_refused_need_not_be_read() -> None:
+    door, work = admission(), Work()
+    assert door.refusal("Search") is None
+    tasks = [asyncio.create_task(door.run("Search", work.of("a")))]
+    await settle()
+    assert door.refusal("Search") is None
+    tasks.append(asyncio.create_task(door.run("Search", work.of("b"))))
+    await settle()
+    before = refused(Refusal.QUEUE_FULL)
+    refusal = door.refusal("Search")
+    assert refusal is not None
+    assert refusal.reason == "QUEUE_FULL"
+    assert refused(Refusal.QUEUE_FULL) == before + 1
+    for name in "ab":
+        work.end(name)
+    await asyncio.gather(*tasks)
+    assert door.refusal("Search") is None
+
+
+async def test_without_a_queue_nothing_is_refused_while_there_is_place() -> None:
+    door, work = admission(waiting=0), Work()
+    assert door.refusal("Search") is None
+    task = asyncio.create_task(door.run("Search", work.of("a")))
+    await settle()
+    assert door.refusal("Search") is not None
+    work.end("a")
+    await task
+    assert door.refusal("Search") is None
+
+
 async def test_what_nobody_can_wait_for_is_refused_at_once_with_a_reason() -> None:
     door, work = admission(), Work()
     before = refused(Refusal.QUEUE_FULL)

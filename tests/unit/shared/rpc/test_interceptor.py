@@ -1,19 +1,32 @@
 """What every call passes on its way in."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import pytest
 from aisle.catalog.v1 import item_pb2
+from aisle.encoder.v1 import query_encoder_pb2_grpc
 from aisle.events.v1 import user_events_pb2
 from aisle.gateway.v1 import catalog_pb2, catalog_pb2_grpc
 from prometheus_client import REGISTRY
 
+from shared.errors import AisleError, OverloadedError
 from shared.rpc import deadline
 from shared.rpc.client import Dependency
 from shared.rpc.context import REQUEST_ID_KEY, request_id
-from tests.unit.shared.rpc.conftest import DEFAULT_TIMEOUT_S, MAX_REQUEST_BYTES, Request, Response, Scripted, forever
+from shared.rpc.interceptor import CallInterceptor
+from shared.rpc.status import PUSHBACK_KEY, from_rpc_error
+from tests.unit.shared.rpc.conftest import (
+    DEFAULT_TIMEOUT_S,
+    MAX_REQUEST_BYTES,
+    SERVICE,
+    Request,
+    Response,
+    Scripted,
+    forever,
+)
 
 ENCODE = "/aisle.encoder.v1.QueryEncoder/EncodeQueries"
 
@@ -182,16 +195,7 @@ async def test_a_stream_without_a_deadline_outlives_the_default(scripted: Script
 
 
 async def test_calls_are_counted_by_code(scripted: Scripted, stub: Any) -> None:
-    def count(code: str) -> float:
-        labels = {
-            "grpc_type": "unary",
-            "grpc_service": "aisle.encoder.v1.QueryEncoder",
-            "grpc_method": "EncodeQueries",
-            "grpc_code": code,
-        }
-        return REGISTRY.get_sample_value("grpc_server_handled_total", labels) or 0.0
-
-    before = count("OK"), count("Internal")
+    before = handled("OK"), handled("Internal")
     await stub.EncodeQueries(Request())
 
     async def fail(request: Any, context: Any) -> Response:
@@ -200,17 +204,12 @@ async def test_calls_are_counted_by_code(scripted: Scripted, stub: Any) -> None:
     scripted.behaviour = fail
     with pytest.raises(grpc.aio.AioRpcError):
         await stub.EncodeQueries(Request())
-    assert (count("OK"), count("Internal")) == (before[0] + 1, before[1] + 1)
+    assert (handled("OK"), handled("Internal")) == (before[0] + 1, before[1] + 1)
 
 
-def ended(code: str) -> float:
-    labels = {
-        "grpc_type": "unary",
-        "grpc_service": "aisle.encoder.v1.QueryEncoder",
-        "grpc_method": "EncodeQueries",
-        "grpc_code": code,
-    }
-    return REGISTRY.get_sample_value("grpc_client_handled_total", labels) or 0.0
+def handled(code: str, side: str = "server") -> float:
+    labels = {"grpc_type": "unary", "grpc_service": SERVICE, "grpc_method": "EncodeQueries", "grpc_code": code}
+    return REGISTRY.get_sample_value(f"grpc_{side}_handled_total", labels) or 0.0
 
 
 async def test_a_call_given_up_counts_as_cancelled_and_not_as_answered(
@@ -223,16 +222,16 @@ async def test_a_call_given_up_counts_as_cancelled_and_not_as_answered(
         return await forever(request, context)
 
     scripted.behaviour = wait
-    before = ended("OK"), ended("Canceled")
+    before = handled("OK", "client"), handled("Canceled", "client")
     calling = asyncio.create_task(dependency.call(stub.EncodeQueries, Request(), timeout_s=20))
     await entered.wait()
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
         await calling
-    assert (ended("OK"), ended("Canceled")) == (before[0], before[1] + 1)
+    assert (handled("OK", "client"), handled("Canceled", "client")) == (before[0], before[1] + 1)
     scripted.behaviour = Scripted._answer
     await dependency.call(stub.EncodeQueries, Request(), timeout_s=5)
-    assert ended("OK") == before[0] + 1
+    assert handled("OK", "client") == before[0] + 1
 
 
 async def test_the_series_of_a_dependencys_methods_exist_before_the_first_call() -> None:
@@ -244,3 +243,75 @@ async def test_the_series_of_a_dependencys_methods_exist_before_the_first_call()
     assert REGISTRY.get_sample_value("grpc_client_started_total", labels) == 0
     assert REGISTRY.get_sample_value("grpc_client_handled_total", {**labels, "grpc_code": "DeadlineExceeded"}) == 0
     await dependency.close()
+
+
+class Gated:
+    """A gate that a test opens and closes, and the methods it was asked about."""
+
+    def __init__(self) -> None:
+        self.refusal: AisleError | None = None
+        self.asked: list[str] = []
+
+    def __call__(self, method: str) -> AisleError | None:
+        self.asked.append(method)
+        return self.refusal
+
+
+@pytest.fixture
+async def gated(scripted: Scripted) -> AsyncIterator[tuple[Gated, grpc.aio.Channel]]:
+    gate = Gated()
+    gates = {SERVICE: gate, "aisle.gateway.v1.Catalog": gate}
+    server = grpc.aio.server(interceptors=[CallInterceptor(DEFAULT_TIMEOUT_S, MAX_REQUEST_BYTES, gates=gates)])
+    query_encoder_pb2_grpc.add_QueryEncoderServicer_to_server(scripted, server)
+    catalog_pb2_grpc.add_CatalogServicer_to_server(scripted, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield gate, channel
+    await server.stop(None)
+
+
+async def test_a_call_is_refused_before_its_request_is_read(
+    scripted: Scripted, gated: tuple[Gated, grpc.aio.Channel]
+) -> None:
+    gate, channel = gated
+    served = []
+
+    async def note(request: Any, context: Any) -> Response:
+        served.append(request)
+        return Response()
+
+    scripted.behaviour = note
+    gate.refusal = OverloadedError("come back later", reason="QUEUE_FULL", retry_after_s=0.5)
+    send = channel.unary_unary(ENCODE, request_serializer=bytes, response_deserializer=bytes)
+    before = handled("ResourceExhausted")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        # What nobody reads may say anything.
+        await send(b"\xff\xff", metadata=((REQUEST_ID_KEY, "abc-4"),), timeout=5)
+    error = caught.value
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert error.details() == "come back later"
+    trailers = dict(error.trailing_metadata())
+    assert trailers[REQUEST_ID_KEY] == "abc-4"
+    assert trailers[PUSHBACK_KEY] == "500"
+    assert from_rpc_error(error, "it").reason == "QUEUE_FULL"
+    assert served == []
+    assert handled("ResourceExhausted") == before + 1
+    gate.refusal = None
+    assert await send(b"", timeout=5) == b""
+    assert len(served) == 1
+    assert gate.asked == ["EncodeQueries"] * 2
+
+
+async def test_only_unary_methods_that_exist_pass_a_gate(gated: tuple[Gated, grpc.aio.Channel]) -> None:
+    gate, channel = gated
+    gate.refusal = OverloadedError("come back later")
+    unknown = channel.unary_unary(f"/{SERVICE}/Guess", request_serializer=bytes, response_deserializer=bytes)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await unknown(b"", timeout=5)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    stream = catalog_pb2_grpc.CatalogStub(channel).ImportItems(timeout=5)
+    await stream.write(catalog_pb2.ImportItemsRequest())
+    await stream.done_writing()
+    assert [response async for response in stream] == [catalog_pb2.ImportItemsResponse()]
+    assert gate.asked == []
