@@ -54,6 +54,14 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """How a generation compares with the live one: how many items it lacks, and which share of the nearest it finds."""
+
+    missing: int
+    recall: float
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """Items with their vectors, and the ids of those that could not be encoded, with why."""
 
@@ -98,11 +106,11 @@ class IndexClient:
         done: pb.UpsertItemsResponse = await self._call(self._stub.UpsertItems, request, _BATCH_S)
         return done.accepted - done.outdated, {error.item_id: error.message for error in done.errors}
 
-    async def verify(self, name: str, min_recall: float) -> Sequence[str]:
-        """What keeps it from being promoted."""
+    async def verify(self, name: str, min_recall: float) -> Seen:
+        """How fit it is to be live."""
         request = pb.VerifyGenerationRequest(generation=name, options=pb.VerifyOptions(min_recall=min_recall))
-        seen: pb.VerifyGenerationResponse = await self._call(self._stub.VerifyGeneration, request, _LOOK_S)
-        return seen.verification.problems if not seen.verification.missing else ()
+        answer: pb.VerifyGenerationResponse = await self._call(self._stub.VerifyGeneration, request, _LOOK_S)
+        return Seen(answer.verification.missing, answer.verification.recall)
 
     async def promote(self, name: str, min_recall: float, *, force: bool) -> None:
         """Makes it live."""

@@ -30,7 +30,16 @@ from typing import Any, Protocol, TypeVar
 from pydantic import Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
-from services.vector_retrieval.clients import Encoded, EncoderClient, IndexClient, IndexType, Known, KnownRoles, Listed
+from services.vector_retrieval.clients import (
+    Encoded,
+    EncoderClient,
+    IndexClient,
+    IndexType,
+    Known,
+    KnownRoles,
+    Listed,
+    Seen,
+)
 from services.vector_retrieval.lifecycle import BEHIND, DEFAULT_MIN_RECALL
 from services.vector_retrieval.progress import Progress
 from shared.errors import (
@@ -100,7 +109,7 @@ class Index(Protocol):
     async def create(self, model_version: str, dimensions: int, index_type: IndexType) -> Known: ...  # noqa: D102
     async def lacking(self, target: str, source: str, size: int, token: str) -> Listed: ...  # noqa: D102
     async def load(self, target: str, encoded: Encoded) -> tuple[int, dict[str, str]]: ...  # noqa: D102
-    async def verify(self, name: str, min_recall: float) -> Sequence[str]: ...  # noqa: D102
+    async def verify(self, name: str, min_recall: float) -> Seen: ...  # noqa: D102
     async def promote(self, name: str, min_recall: float, *, force: bool) -> None: ...  # noqa: D102
 
 
@@ -151,9 +160,8 @@ class Reindex:
         before, loaded = math.inf, await self._catch_up(target.name, "")
         while 0 < loaded < before / 2:
             before, loaded = loaded, await self._catch_up(target.name, "")
-        problems = await self._patiently(self._index.verify, target.name, self._settings.min_recall)
-        if problems:
-            raise FailedPreconditionError(f"generation {target.name} is not fit to be live: {'; '.join(problems)}")
+        # While some are missing, what is found changes under the look at it; the promotion looks again.
+        await self._refuse_if_unfit(target.name, even_if_behind=False)
         await self._promote(target.name)
         self._progress.say(f"generation {target.name} of model {version} is live")
         await asyncio.sleep(self._settings.sweep_s)
@@ -190,8 +198,17 @@ class Reindex:
                     continue
                 if not self._settings.force:
                     raise FailedPreconditionError(self._failures()) from None
+                await self._refuse_if_unfit(name, even_if_behind=True)
                 await self._patiently(self._index.promote, name, self._settings.min_recall, force=True)
             return
+
+    async def _refuse_if_unfit(self, name: str, *, even_if_behind: bool) -> None:
+        least = self._settings.min_recall
+        seen = await self._patiently(self._index.verify, name, least)
+        if seen.recall < least and (even_if_behind or not seen.missing):
+            raise FailedPreconditionError(
+                f"generation {name} is not fit to be live: recall is {seen.recall:.3f}, below {least:g}"
+            )
 
     async def _sweep(self, live: str, before: Known | None) -> None:
         if before is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.vector_retrieval.clients import Encoded, IndexType, Known, KnownRoles, Listed
+from services.vector_retrieval.clients import Encoded, IndexType, Known, KnownRoles, Listed, Seen
 from services.vector_retrieval.progress import Progress
 from services.vector_retrieval.reindex import Reindex, ReindexSettings, Summary
 from shared.errors import FailedPreconditionError, UnavailableError, VersionMismatchError
@@ -22,7 +22,7 @@ class FakeIndex:
         self.versions = {"old": "1", "new": "2"}
         self.largest = self.promotions = 0
         self.late: list[str] = []
-        self.problems: list[str] = []
+        self.recall = 1.0
         self.refuse: set[str] = set()
         self.index_type = ""
 
@@ -48,8 +48,8 @@ class FakeIndex:
         self.items[target] |= ids - self.refuse
         return len(ids - self.refuse), dict.fromkeys(ids & self.refuse, "too large")
 
-    async def verify(self, name: str, min_recall: float) -> Sequence[str]:
-        return self.problems
+    async def verify(self, name: str, min_recall: float) -> Seen:
+        return Seen(len(self.items[self.live] - self.items[name]), self.recall)
 
     async def promote(self, name: str, min_recall: float, *, force: bool) -> None:
         self.promotions += 1
@@ -181,10 +181,18 @@ async def test_a_busy_encoder_is_waited_for_and_one_of_another_model_is_not() ->
 
 async def test_a_generation_that_finds_badly_is_not_promoted() -> None:
     index = FakeIndex(5)
-    index.problems = ["recall is 0.5, below 0.95"]
-    with pytest.raises(FailedPreconditionError, match="not fit to be live: recall"):
+    index.recall = 0.5
+    with pytest.raises(FailedPreconditionError, match=r"not fit to be live: recall is 0\.500, below 0\.95"):
         await reindex(index, FakeEncoder())
     assert index.promotions == 0
+
+
+async def test_force_leaves_items_behind_but_does_not_promote_what_finds_badly() -> None:
+    index, encoder = FakeIndex(20), FakeEncoder()
+    encoder.failing, index.recall = {"i003"}, 0.5
+    with pytest.raises(FailedPreconditionError, match=r"not fit to be live: recall is 0\.500, below 0\.95"):
+        await reindex(index, encoder, force=True)
+    assert index.live == "old"
 
 
 def test_wrong_settings_are_named() -> None:
