@@ -41,6 +41,10 @@ YAML
     ETCD_CONFIG_PATH=$(cd "$data" && pwd)/etcd.yaml
     # Seconds for which a server that was killed still counts as alive and keeps its successor waiting (default 30).
     export COMMON_SESSION_TTL=5
+    # A search walks the graph of every segment, so there should be few: 1 GiB each, and sealed at an eighth of that, as
+    # from Milvus 2.4 on; this release's own is half of it.
+    export DATACOORD_SEGMENT_MAXSIZE=${DATACOORD_SEGMENT_MAXSIZE:-1024}
+    export DATACOORD_SEGMENT_SEALPROPORTION=${DATACOORD_SEGMENT_SEALPROPORTION:-0.12}
     # The wheel moves on to the next port where connections of a server just killed linger; Milvus itself need not.
     export PROXY_PORT=${3:-19530}
     # It takes this port, or the next one that is free.

@@ -41,6 +41,11 @@ class Capabilities:
     """Whether several processes may have it open, and a read can therefore lag behind another's write."""
     ordered: bool
     """Whether a query with a limit returns the smallest ids."""
+    filtered_walk: int
+    """How much wider a walk must be under a filter, where most of what it meets does not count. Of 50,000 items a
+    server finds 0.88 of the nearest 100 among a random tenth without that, 0.95 with a factor of 4, 0.97 with 8 or 16,
+    and compares all where a hundredth is left. Milvus Lite walks on: 0.936, 0.992 and 1.000 among a random hundredth
+    with 8, 16 and 32, of which 16 takes 13 ms a search more than 8, and 32 takes 31."""
 
 
 def probe(version: str) -> Capabilities:
@@ -59,6 +64,7 @@ def probe(version: str) -> Capabilities:
             nullable=_parsed(number) >= (3, 0),
             shared=False,
             ordered=False,
+            filtered_walk=16,
         )
     parsed = _parsed(version)
     inverted = parsed >= (2, 4)
@@ -74,6 +80,7 @@ def probe(version: str) -> Capabilities:
         nullable=parsed >= (2, 5),
         shared=True,
         ordered=True,
+        filtered_walk=8,
     )
 
 

@@ -1,10 +1,10 @@
 """Indexes to measure: a Milvus server or Milvus Lite behind the retrieval service, filled, flushed and indexed."""
 
 import asyncio
+import contextlib
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ _ROWS = 500
 _QUERIES = 32
 """A search."""
 _INDEXED_S = 900.0
+_MERGING_S = 120.0
+"""Without fewer segments: the server looks for some to merge once a minute."""
 _CALL_S = 60.0
 
 
@@ -55,6 +57,16 @@ class Index:
     def bare_target(self) -> str:
         """For `search_load`: the same collection without the service."""
         return f"milvus://{self.uri.removeprefix('http://')}/{self.collection}"
+
+    async def merge(self) -> float:
+        """Has the server make few large segments of its small ones; how many seconds that took."""
+        started = time.monotonic()
+        await asyncio.to_thread(_until_merged, self.uri, self.collection, len(self.ids))
+        return time.monotonic() - started
+
+    async def segments(self) -> list[int]:
+        """Rows of each segment that is searched, the largest first: every search goes through the graph of each."""
+        return await asyncio.to_thread(_segments, self.uri, self.collection)
 
     def positions(self, found: Sequence[Sequence[str]]) -> list[list[int]]:
         """Where in `vectors` the items of these ids are."""
@@ -86,7 +98,7 @@ class Index:
         return found
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def milvus_server() -> AsyncIterator[MilvusServer]:
     """A Milvus server over an empty directory."""
     if not installed():
@@ -100,7 +112,7 @@ async def milvus_server() -> AsyncIterator[MilvusServer]:
             server.end()
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def indexed(name: str, uri: str, items: Sequence[Item], vectors: Vectors, version: str) -> AsyncIterator[Index]:
     """`items` and their `vectors` in an index of its own at `uri`; in a Milvus Lite of its own where that is empty."""
     with tempfile.TemporaryDirectory(prefix="aisle-bench-") as folder:
@@ -138,19 +150,46 @@ async def _fill(address: str, items: Sequence[Item], vectors: Vectors, version: 
 def _until_indexed(uri: str, collection: str, rows: int) -> None:
     """Returns when all `rows` are searched through their graph: a row in a segment that still grows is compared one
     by one, which is exact, and slow."""
-    client = MilvusClient(uri)
-    until = time.monotonic() + _INDEXED_S
-    try:
+    with contextlib.closing(MilvusClient(uri)) as client:
         client.flush(collection, timeout=_INDEXED_S)
-        while not _built(client.describe_index(collection, "vector"), rows):
-            if time.monotonic() > until:
-                raise StartError(f"{collection} was not indexed in {_INDEXED_S:g} s")
-            time.sleep(1)
-        # The server takes up new graphs when it next looks for them; loaded anew, it begins with them.
-        client.release_collection(collection)
-        client.load_collection(collection, timeout=_INDEXED_S)
-    finally:
-        client.close()
+        _load(client, collection, rows)
+
+
+def _until_merged(uri: str, collection: str, rows: int) -> None:
+    """Asks until nothing is merged any more: what one round has made, the next one merges on."""
+    with contextlib.closing(MilvusClient(uri)) as client:
+        fewest, since = len(_sizes(client, collection)), time.monotonic()
+        while time.monotonic() - since < _MERGING_S:
+            job = client.compact(collection, timeout=_CALL_S)
+            _wait(lambda job=job: client.get_compaction_state(job) == "Completed", f"{collection} was not merged")
+            _load(client, collection, rows)
+            if (left := len(_sizes(client, collection))) < fewest:
+                fewest, since = left, time.monotonic()
+            time.sleep(10)
+
+
+def _load(client: MilvusClient, collection: str, rows: int) -> None:
+    _wait(lambda: _built(client.describe_index(collection, "vector"), rows), f"{collection} was not indexed")
+    # The server takes up new graphs when it next looks for them; loaded anew, it begins with them.
+    client.release_collection(collection)
+    client.load_collection(collection, timeout=_INDEXED_S)
+
+
+def _wait(done: Callable[[], bool], otherwise: str) -> None:
+    until = time.monotonic() + _INDEXED_S
+    while not done():
+        if time.monotonic() > until:
+            raise StartError(f"{otherwise} in {_INDEXED_S:g} s")
+        time.sleep(1)
+
+
+def _segments(uri: str, collection: str) -> list[int]:
+    with contextlib.closing(MilvusClient(uri)) as client:
+        return _sizes(client, collection)
+
+
+def _sizes(client: MilvusClient, collection: str) -> list[int]:
+    return sorted((segment.num_rows for segment in client.list_loaded_segments(collection)), reverse=True)
 
 
 def _built(index: Mapping[str, Any], rows: int) -> bool:

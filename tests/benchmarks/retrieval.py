@@ -2,8 +2,10 @@
 
 import contextlib
 import statistics
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from tests.benchmarks import filtered, hybrid, ingest, vectors
 from tests.benchmarks.bench import Bench, Measured, Options, Row, figures_of
@@ -70,17 +72,32 @@ async def growth(bench: Shops) -> list[Measured]:
     items = [replace(titles[at % len(titles)], id=f"{at}") for at in range(size)]
     rows = vectors.enlarged(await bench.rows(), size)
     one = partial(_load, loads, figure="p50_ms", callers=1)
+    raw: dict[str, Any] = {}
     async with indexed("titles_large", await bench.server(), items, rows, bench.bundle.version) as large:
-        ours, theirs = await in_turns(
-            one(large.service_target), one(small.service_target), bench.rounds, f"{size:,} / {bench.size:,} items"
-        )
-    raw = {"large_p50_ms": ours, "small_p50_ms": theirs, "load_s": {size: large.load_s, bench.size: small.load_s}}
+        for state in ("loaded", "merged"):
+            merging = [await index.merge() for index in (large, small)] if state == "merged" else [0.0, 0.0]
+            segments = [await large.segments(), await small.segments()]
+            ours, theirs = await in_turns(
+                one(large.service_target),
+                one(small.service_target),
+                bench.rounds,
+                f"{size:,} / {bench.size:,} items, {len(segments[0])} and {len(segments[1])} segments",
+            )
+            raw[state] = {"large_p50_ms": ours, "small_p50_ms": theirs, "segments": segments, "merging_s": merging}
+    raw["load_s"] = {size: large.load_s, bench.size: small.load_s}
+    merged, loaded = raw["merged"], raw["loaded"]
     note = (
-        f"{HITS} hits, p50 {statistics.median(ours):.2f} and {statistics.median(theirs):.2f} ms; loaded and indexed in "
-        f"{large.load_s:.0f} and {small.load_s:.0f} s; vectors beyond the real ones are real ones with noise of half "
-        "their length"
+        f"{HITS} hits, p50 {statistics.median(ours):.2f} and {statistics.median(theirs):.2f} ms over {_counts(merged)} "
+        f"segments, {merged['merging_s'][0]:.0f} s after it was asked to merge them; before that "
+        f"{statistics.median(loaded['large_p50_ms']):.2f} and {statistics.median(loaded['small_p50_ms']):.2f} ms over "
+        f"{_counts(loaded)}; loaded and indexed in {large.load_s:.0f} and {small.load_s:.0f} s; vectors beyond the "
+        "real ones are real ones with noise of half their length"
     )
     return [Measured(ratio(ours, theirs), raw, note)]
+
+
+def _counts(state: Mapping[str, Any]) -> str:
+    return " and ".join(str(len(rows)) for rows in state["segments"])
 
 
 async def recall(bench: Shops) -> list[Measured]:
