@@ -90,7 +90,7 @@ class Admission:
 
         Raises `OverloadedError` where it was not, and what `call` raises.
         """
-        if self._running < self._pace.places and not self._waiting:
+        if self._has_place():
             self._running += 1
         else:
             await self._wait(method)
@@ -132,17 +132,18 @@ class Admission:
     def _leave(self) -> None:
         """Gives the place back, and lets in who may come."""
         self._running -= 1
+        standing = self._clock() - self._waiting_since > _STANDING_S
         while self._waiting and self._running < self._pace.places:
-            standing = self._clock() - self._waiting_since > _STANDING_S
             turn = self._waiting.pop() if standing else self._waiting.popleft()
             if not turn.done():
                 self._running += 1
                 turn.set_result(None)
 
+    def _has_place(self) -> bool:
+        return self._running < self._pace.places and not self._waiting
+
     def _full(self) -> bool:
-        if self._running < self._pace.places and not self._waiting:
-            return False
-        return sum(not turn.done() for turn in self._waiting) >= self._policy.waiting
+        return not self._has_place() and sum(not turn.done() for turn in self._waiting) >= self._policy.waiting
 
     def _good_s(self) -> float:
         try:

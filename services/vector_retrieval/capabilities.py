@@ -45,7 +45,7 @@ class Capabilities:
     """How much wider a walk must be under a filter, where most of what it meets does not count. Of 50,000 items a
     server finds 0.88 of the nearest 100 among a random tenth without that, 0.95 with a factor of 4, 0.97 with 8 or 16,
     and compares all where a hundredth is left. Milvus Lite walks on: 0.936, 0.992 and 1.000 among a random hundredth
-    with 8, 16 and 32, of which 16 takes 13 ms a search more than 8, and 32 takes 31."""
+    with 8, 16 and 32, where 1,200 filtered searches and loading the items took 89, 105 and 126 s."""
 
 
 def probe(version: str) -> Capabilities:

@@ -160,9 +160,12 @@ class Reindex:
         before, loaded = math.inf, await self._catch_up(target.name, "")
         while 0 < loaded < before / 2:
             before, loaded = loaded, await self._catch_up(target.name, "")
-        # While some are missing, what is found changes under the look at it; the promotion looks again.
-        await self._refuse_if_unfit(target.name, even_if_behind=False)
-        await self._promote(target.name)
+        seen = await self._patiently(self._index.verify, target.name, self._settings.min_recall)
+        # While some are missing, writes are under way, and one between the two searches of a look is lost recall: the
+        # promotion looks again.
+        if not seen.missing:
+            self._refuse_if_unfit(target.name, seen)
+        await self._promote(target.name, seen)
         self._progress.say(f"generation {target.name} of model {version} is live")
         await asyncio.sleep(self._settings.sweep_s)
         await self._sweep(target.name, roles.live)
@@ -186,7 +189,7 @@ class Reindex:
             )
         return await self._index.create(version, dimensions, self._settings.index_type)
 
-    async def _promote(self, name: str) -> None:
+    async def _promote(self, name: str, seen: Seen) -> None:
         give_up = time.monotonic() + self._settings.patience_s
         while True:
             try:
@@ -198,14 +201,14 @@ class Reindex:
                     continue
                 if not self._settings.force:
                     raise FailedPreconditionError(self._failures()) from None
-                await self._refuse_if_unfit(name, even_if_behind=True)
+                # Not looked at anew: writes are held.
+                self._refuse_if_unfit(name, seen)
                 await self._patiently(self._index.promote, name, self._settings.min_recall, force=True)
             return
 
-    async def _refuse_if_unfit(self, name: str, *, even_if_behind: bool) -> None:
+    def _refuse_if_unfit(self, name: str, seen: Seen) -> None:
         least = self._settings.min_recall
-        seen = await self._patiently(self._index.verify, name, least)
-        if seen.recall < least and (even_if_behind or not seen.missing):
+        if seen.recall < least:
             raise FailedPreconditionError(
                 f"generation {name} is not fit to be live: recall is {seen.recall:.3f}, below {least:g}"
             )

@@ -79,7 +79,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return known.handler
 
     async def _refuse(self, rpc: tuple[str, str, str], refusal: AisleError, _requests: Any, context: Any) -> None:
-        await _Call(rpc, context, self._default_timeout_s).fail(refusal)
+        call = _Call(rpc, context, self._default_timeout_s)
+        try:
+            # Who may never call is not told to come back.
+            self._identify(context)
+        except AisleError as error:
+            await call.fail(error)
+        await call.fail(refusal)
 
     def _method(self, method: str, handler: Any) -> "_Method":
         rpc = (labels.kind(handler.request_streaming, handler.response_streaming), *labels.split(method))

@@ -89,7 +89,7 @@ REQUESTS_WAITING = REGISTRY.gauge(
 REQUESTS_REFUSED = REGISTRY.counter(
     "aisle_gateway_requests_refused_total",
     "requests",
-    "Requests refused unread: `QUEUE_FULL` at once, `QUEUE_TIMEOUT` after waiting.",
+    "Requests refused: `QUEUE_FULL` at once, unread; `QUEUE_TIMEOUT` after waiting.",
     ("method", "reason"),
 )
 IMPRESSIONS_DROPPED = REGISTRY.counter(

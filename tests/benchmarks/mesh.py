@@ -138,7 +138,7 @@ async def overload(bench: Meshes) -> list[Measured]:
         f"({CALLERS} callers); not answered: {told}; "
         f"refused without a reason: {sum(run['without_reason'] for run in counted)}; degraded: "
         f"{sum(sum(run['degraded'].values()) for run in counted)}; of {len(os.sched_getaffinity(0))} cores the load "
-        f"took {load:.2f} and the gateway, which refuses, {gateway:.2f}: {rest:.2f} were left for what is behind it"
+        f"took {load:.2f}, the gateway, which refuses, {gateway:.2f}, and all that is behind it {rest:.2f}"
     )
     return [Measured(ratio(ours, peaks), {"runs": counted, "peaks": peaks}, note)]
 

@@ -87,17 +87,17 @@ async def growth(bench: Shops) -> list[Measured]:
     raw["load_s"] = {size: large.load_s, bench.size: small.load_s}
     merged, loaded = raw["merged"], raw["loaded"]
     note = (
-        f"{HITS} hits, p50 {statistics.median(ours):.2f} and {statistics.median(theirs):.2f} ms over {_counts(merged)} "
-        f"segments, {merged['merging_s'][0]:.0f} s after it was asked to merge them; before that "
-        f"{statistics.median(loaded['large_p50_ms']):.2f} and {statistics.median(loaded['small_p50_ms']):.2f} ms over "
-        f"{_counts(loaded)}; loaded and indexed in {large.load_s:.0f} and {small.load_s:.0f} s; vectors beyond the "
+        f"{HITS} hits, p50 {_p50s(merged)}, {merged['merging_s'][0]:.0f} s after it was asked to merge them; before "
+        f"{_p50s(loaded)}; loaded and indexed in {large.load_s:.0f} and {small.load_s:.0f} s; vectors beyond the "
         "real ones are real ones with noise of half their length"
     )
-    return [Measured(ratio(ours, theirs), raw, note)]
+    return [Measured(ratio(merged["large_p50_ms"], merged["small_p50_ms"]), raw, note)]
 
 
-def _counts(state: Mapping[str, Any]) -> str:
-    return " and ".join(str(len(rows)) for rows in state["segments"])
+def _p50s(state: Mapping[str, Any]) -> str:
+    large, small = (statistics.median(state[f"{size}_p50_ms"]) for size in ("large", "small"))
+    segments = " and ".join(str(len(rows)) for rows in state["segments"])
+    return f"{large:.2f} and {small:.2f} ms over {segments} segments"
 
 
 async def recall(bench: Shops) -> list[Measured]:

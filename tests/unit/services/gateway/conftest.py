@@ -18,9 +18,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from services.gateway.__main__ import build
 from services.gateway.settings import GatewaySettings
-from shared.rpc.health import REPLICA
+from shared.rpc.health import REPLICA, HealthMonitor
 from shared.rpc.interceptor import CallInterceptor
-from shared.rpc.server import ServedService
+from shared.rpc.server import ServedService, make_server
 
 SERVICES = {
     "aisle.encoder.v1.QueryEncoder": query_encoder_pb2_grpc.add_QueryEncoderServicer_to_server,
@@ -151,17 +151,8 @@ class Mesh:
     backend: Backend
     health: health.aio.HealthServicer
     settings: GatewaySettings
+    address: str
     stop_backend: Callable[[], Awaitable[None]] = field(repr=False)
-
-
-async def _serve(
-    register: Callable[[grpc.aio.Server], None], interceptor: CallInterceptor
-) -> tuple[grpc.aio.Server, str]:
-    server = grpc.aio.server(interceptors=[interceptor])
-    register(server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    return server, f"127.0.0.1:{port}"
 
 
 @pytest.fixture
@@ -170,14 +161,14 @@ async def mesh(request: pytest.FixtureRequest) -> AsyncIterator[Mesh]:
     async with contextlib.AsyncExitStack() as stack:
         backend, health_servicer = Backend(), health.aio.HealthServicer()
 
-        def register_backend(server: grpc.aio.Server) -> None:
-            for add in SERVICES.values():
-                add(backend, server)
-            health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-
         for name in (REPLICA, *SERVICES):
             await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-        behind, target = await _serve(register_backend, CallInterceptor(10.0, 4 << 20))
+        behind = grpc.aio.server(interceptors=[CallInterceptor(10.0, 4 << 20)])
+        for add in SERVICES.values():
+            add(backend, behind)
+        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, behind)
+        target = f"127.0.0.1:{behind.add_insecure_port('127.0.0.1:0')}"
+        await behind.start()
         stack.push_async_callback(behind.stop, None)
         settings = GatewaySettings(
             query_encoder_target=target,
@@ -188,9 +179,10 @@ async def mesh(request: pytest.FixtureRequest) -> AsyncIterator[Mesh]:
             **{"import_patience_s": 0.0, **getattr(request, "param", {})},
         )
         served = await build(settings, stack)
-        server, address = await _serve(
-            lambda s: [service.register(s) for service in served] and None, CallInterceptor(10.0, 4 << 20)
-        )
+        monitor = HealthMonitor({service.name: service.check for service in served}, settings.health_interval_s)
+        server = make_server(settings, served, monitor)
+        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        await server.start()
         stack.push_async_callback(server.stop, None)
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
         yield Mesh(
@@ -200,5 +192,6 @@ async def mesh(request: pytest.FixtureRequest) -> AsyncIterator[Mesh]:
             backend=backend,
             health=health_servicer,
             settings=settings,
+            address=address,
             stop_backend=lambda: behind.stop(None),
         )

@@ -317,6 +317,10 @@ async def test_what_is_more_than_may_be_worked_on_is_refused(mesh: Mesh, method:
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert details(error, error_details_pb2.ErrorInfo).reason == "QUEUE_FULL"
     assert details(error, error_details_pb2.RetryInfo).retry_delay.ToMilliseconds() > 0
+    async with grpc.aio.insecure_channel(mesh.address) as channel:
+        unread = channel.unary_unary(f"/{GATEWAY}/{method}", request_serializer=bytes, response_deserializer=bytes)
+        # Read, it would be INVALID_ARGUMENT.
+        assert (await refusal(unread(b"\xff\xff"))).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     goes_on.set()
     assert (await first).results
     assert (await mesh.gateway.Search(gateway_pb2.SearchRequest(query="bed"))).results

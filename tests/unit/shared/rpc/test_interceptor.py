@@ -12,8 +12,9 @@ from aisle.events.v1 import user_events_pb2
 from aisle.gateway.v1 import catalog_pb2, catalog_pb2_grpc
 from prometheus_client import REGISTRY
 
-from shared.errors import AisleError, OverloadedError
+from shared.errors import AisleError, OverloadedError, UnavailableError
 from shared.rpc import deadline
+from shared.rpc.balancing import service_config
 from shared.rpc.client import Dependency
 from shared.rpc.context import REQUEST_ID_KEY, request_id
 from shared.rpc.interceptor import CallInterceptor
@@ -266,7 +267,8 @@ async def gated(scripted: Scripted) -> AsyncIterator[tuple[Gated, grpc.aio.Chann
     catalog_pb2_grpc.add_CatalogServicer_to_server(scripted, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    options = [("grpc.service_config", service_config(client_balancing=True))]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
         yield gate, channel
     await server.stop(None)
 
@@ -300,6 +302,16 @@ async def test_a_call_is_refused_before_its_request_is_read(
     gate.refusal = None
     assert await send(b"", timeout=5) == b""
     assert len(served) == 1
+    assert gate.asked == ["EncodeQueries"] * 2
+
+
+async def test_a_channel_tries_again_what_a_gate_refused_as_unavailable(
+    gated: tuple[Gated, grpc.aio.Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, channel = gated
+    refusals = iter([UnavailableError("it")])
+    monkeypatch.setattr(Gated, "__call__", lambda self, method: self.asked.append(method) or next(refusals, None))
+    await channel.unary_unary(ENCODE, request_serializer=bytes, response_deserializer=bytes)(b"", timeout=5)
     assert gate.asked == ["EncodeQueries"] * 2
 
 

@@ -12,7 +12,7 @@ from aisle.encoder.v1 import query_encoder_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from deploy.local.certificates import Authority, spiffe_id
-from shared.errors import PermissionDeniedError, UnauthenticatedError, UnavailableError
+from shared.errors import AisleError, OverloadedError, PermissionDeniedError, UnauthenticatedError, UnavailableError
 from shared.rpc import channel
 from shared.rpc.client import Dependency
 from shared.rpc.health import REPLICA
@@ -46,10 +46,19 @@ def gateway(authority: Authority) -> TlsFiles:
 
 
 @pytest.fixture
-async def tls_address(authority: Authority, scripted: Scripted) -> AsyncIterator[str]:
+def refusals() -> dict[str, AisleError]:
+    """What the query encoder refuses all calls with, under its name; empty at first."""
+    return {}
+
+
+@pytest.fixture
+async def tls_address(authority: Authority, scripted: Scripted, refusals: dict[str, AisleError]) -> AsyncIterator[str]:
     """A query encoder that the gateway alone may call."""
     callers = Callers(frozenset({GATEWAY}))
-    server = grpc.aio.server(interceptors=[CallInterceptor(DEFAULT_TIMEOUT_S, MAX_REQUEST_BYTES, callers)])
+    interceptor = CallInterceptor(
+        DEFAULT_TIMEOUT_S, MAX_REQUEST_BYTES, callers, {SERVICE: lambda _: refusals.get(SERVICE)}
+    )
+    server = grpc.aio.server(interceptors=[interceptor])
     query_encoder_pb2_grpc.add_QueryEncoderServicer_to_server(scripted, server)
     servicer = health.aio.HealthServicer()
     for served in (SERVICE, REPLICA):
@@ -119,6 +128,14 @@ async def test_a_caller_with_a_name_that_is_not_allowed_is_denied(connect: Conne
     assert await reranker.check() is None
 
 
+async def test_who_may_not_call_is_denied_and_not_told_to_come_back(
+    connect: Connect, authority: Authority, gateway: TlsFiles, refusals: dict[str, AisleError]
+) -> None:
+    refusals[SERVICE] = OverloadedError("come back later")
+    assert await status_of(connect(authority.files("reranker"))) is grpc.StatusCode.PERMISSION_DENIED
+    assert await status_of(connect(gateway)) is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 async def test_a_caller_whose_certificate_has_no_name_is_not_known(connect: Connect, authority: Authority) -> None:
     nameless = authority.issue("nameless", uri="")
     assert await status_of(connect(nameless)) is grpc.StatusCode.UNAUTHENTICATED
@@ -168,7 +185,7 @@ async def test_a_client_presents_the_certificate_that_was_renewed(
     dependency = connect(gateway)
     assert await call(dependency) is not None
     authority.issue("gateway", uri=spiffe_id("reranker"))
-    with pytest.raises(PermissionDeniedError) if False else pytest.raises(Exception, match="PERMISSION_DENIED"):
+    with pytest.raises(Exception, match="PERMISSION_DENIED"):
         await call(dependency)
     authority.issue("gateway")
     assert await call(dependency) is not None
