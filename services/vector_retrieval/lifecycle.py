@@ -24,7 +24,8 @@ DEFAULT_SAMPLE = 50
 DEFAULT_MIN_RECALL = 0.95
 _RECALL_AT = 10
 _PROBE_LASTS_S = 600.0
-"""What a probe found is believed for so long: a promotion that is tried again need not search again."""
+"""A probe that found enough is believed for so long: a promotion that is tried again need not search again. One that
+did not may have been crossed by a write, between one of its two searches and the other."""
 _WATCH_LASTS_S = 60.0
 """How long the writes of this process alone tell what to look at again. Another replica's show in the counts, and are
 found by a full look."""
@@ -254,7 +255,12 @@ class Lifecycle:
     ) -> Verification:
         items, live_items = [await self._scanner.count(g, "", _NOW) for g in (target, live)]
         probe = self._probes.get(target.name)
-        if probe is None or time.monotonic() - probe.at > _PROBE_LASTS_S or probe.sampled < min(options.sample, items):
+        if (
+            probe is None
+            or time.monotonic() - probe.at > _PROBE_LASTS_S
+            or probe.sampled < min(options.sample, items)
+            or probe.recall < options.min_recall
+        ):
             probe = self._probes[target.name] = await self._probe(target, options.sample, can)
             metrics.GENERATION_RECALL.labels(target.name).set(probe.recall)
         problems = []

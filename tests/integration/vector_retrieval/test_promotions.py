@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from aisle.retrieval.v1 import vector_retrieval_pb2 as pb
 from pymilvus import MilvusClient, MilvusException
 
 from services.vector_retrieval import lifecycle
+from services.vector_retrieval.generations import Generation
 from shared.errors import FailedPreconditionError, UnavailableError, VersionMismatchError
 from tests.integration.vector_retrieval.index import NEW, OLD, Index
 
@@ -164,3 +166,24 @@ async def test_a_shop_that_never_stops_writing_can_change_its_model(index: Index
     await asyncio.wait_for(writing, 20)
     assert acknowledged
     assert acknowledged.items() <= (await index.found(NEW))[0].items()
+
+
+async def test_what_finds_badly_is_refused_and_looked_at_again(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    await index.write("a")
+    new = await index.create()
+    await index.catch_up(new)
+    probed = []
+
+    async def probe(target: Generation, *_: object) -> lifecycle._Probe:
+        probed.append(target.name)
+        return lifecycle._Probe(0.5 if len(probed) == 1 else 1.0, 1, time.monotonic())
+
+    monkeypatch.setattr(index.store.lifecycle, "_probe", probe)
+    with pytest.raises(FailedPreconditionError, match=r"recall is 0\.500, below 0\.95") as refused:
+        await index.promote(new)
+    assert refused.value.reason == "GENERATION_UNFIT"
+    assert list((await index.verify(new)).problems) == []
+    assert probed == [new] * 2
+    # What was found well is believed.
+    assert (await index.promote(new)).generation.name == new
+    assert probed == [new] * 2
