@@ -125,15 +125,27 @@ class Reranked:
         weight: float,
         runner: asyncio.Runner,
     ) -> None:
-        self.name = f"{first.name} + {name}"
+        self.name, self._scorer_name = f"{first.name} + {name}", name
         self._first, self._scorer, self._texts, self._weight, self._runner = first, scorer, texts, weight, runner
 
     def search(self, query: str, depth: int) -> dict[str, float]:
         """See `Retriever`."""
+        return self.by_share(query, depth, [self._weight])[0]
+
+    def by_share(self, query: str, depth: int, weights: Sequence[float]) -> list[dict[str, float]]:
+        """What `search` gives for each of `weights`; the items are scored once."""
         found = self._first.search(query, depth)
         candidates = [Candidate(item, None, score, score, at) for at, (item, score) in enumerate(found.items(), 1)]
         scores = self._scores(query, list(found)[:RERANKED])
-        return {ranked.candidate.item_id: ranked.score for ranked in rank(candidates, scores, self._weight)}
+        return [
+            {ranked.candidate.item_id: ranked.score for ranked in rank(candidates, scores, weight)}
+            for weight in weights
+        ]
+
+    def weighing(self, weight: float) -> "Reranked":
+        """The same with another weight."""
+        name = f"{self._scorer_name}, share {weight:g}"
+        return Reranked(name, self._first, self._scorer, self._texts, weight, self._runner)
 
     def judge(self, query: str, item_ids: Sequence[str]) -> list[float]:
         """See `Retriever`."""

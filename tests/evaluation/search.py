@@ -23,7 +23,7 @@ from services.trainer.evaluate.kept import KeptEncoder
 from services.trainer.evaluate.measures import NDCG_10, per_query
 from services.trainer.evaluate.score import DEPTH, JUDGED_NDCG_10, Data, Split, judged_ndcg
 from services.trainer.evaluate.statistics import estimate
-from services.trainer.parts import Parts
+from services.trainer.parts import Parts, digest
 from services.trainer.prepared import PreparedSet
 from services.vector_retrieval.fusion import Linear
 from services.vector_retrieval.settings import VectorRetrievalSettings
@@ -42,6 +42,10 @@ Report = Callable[[str], None]
 
 WEIGHTS = (0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
 """Shares of the vectors that are tried on the validation split."""
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0)
+"""The same of a re-ranker."""
+_SHARE_QUERIES = 400
+"""Queries that choose it: a re-ranker takes a tenth of a second for each."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,8 @@ def _retrievers(
         cross = bundle.manifest.kind is BundleKind.CROSS_ENCODER
         name = bundle.manifest.name if cross else f"late interaction of {bundle.manifest.name}"
         part = Part.CROSS_ENCODER if cross and models.tuned else None
-        yield part, Reranked(name, best, scorer, texts, weights[bundle.manifest.kind], runner)
+        reranked = Reranked(name, best, scorer, texts, weights[bundle.manifest.kind], runner)
+        yield part, reranked.weighing(_share(reranked, weights[bundle.manifest.kind], data))
 
 
 @contextmanager
@@ -147,9 +152,14 @@ def _vectors(encoder: Encoder, data: Data, cache: Path) -> Vectors:
 
 def _weight(dense: ByVector, lexical: ByWords, data: Data) -> tuple[float, str]:
     """The vectors' share, and who chose it: never the queries that are measured."""
-    if data.tuning.queries.keys() == data.split.queries.keys():
+    if _same_queries(data):
         return GatewaySettings().dense_weight, "of the gateway"
     return _tuned_weight(dense, lexical, data), f"chosen on {data.tuning_split}"
+
+
+def _same_queries(data: Data) -> bool:
+    """Whether there are no others to choose by."""
+    return data.tuning.queries.keys() == data.split.queries.keys()
 
 
 def _tuned_weight(dense: ByVector, lexical: ByWords, data: Data) -> float:
@@ -163,6 +173,21 @@ def _tuned_weight(dense: ByVector, lexical: ByWords, data: Data) -> float:
         return estimate(list(values.values())).mean
 
     return max(WEIGHTS, key=ndcg)
+
+
+def _share(reranked: Reranked, of_the_gateway: float, data: Data) -> float:
+    """The re-ranker's share in the score, chosen as the vectors' is."""
+    if _same_queries(data):
+        return of_the_gateway
+    queries = dict(sorted(data.tuning.queries.items(), key=lambda each: digest(each[0]))[:_SHARE_QUERIES])
+    qrels = {key: data.tuning.qrels[key] for key in queries}
+    found = {key: reranked.by_share(query, HALF, SHARES) for key, query in queries.items()}
+
+    def ndcg(at: int) -> float:
+        values = per_query(qrels, {key: runs[at] for key, runs in found.items()}, data.grades, (NDCG_10,))[NDCG_10]
+        return estimate(list(values.values())).mean
+
+    return SHARES[max(range(len(SHARES)), key=ndcg)]
 
 
 def _measure(retriever: Retriever, data: Data) -> Measured:

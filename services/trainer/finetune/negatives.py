@@ -6,9 +6,12 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import mine_hard_negatives
 
+from services.trainer import retrieval
 from services.trainer.finetune.data import Judgements, Texts
+from services.trainer.finetune.model import encode
 from services.trainer.prepared import Grades
 from services.trainer.progress import shown
+from shared.bundles import Tower
 
 RANKS = (5, 60)
 """The very first unjudged items are often good ones that nobody judged; far down they are not hard."""
@@ -54,6 +57,21 @@ def mined_negatives(
         found.get((texts.query(row.query), items[row.item_id])) or chance.choice(everything)
         for row in judgements.positives
     ]
+
+
+def retrieved(
+    target: str, model: SentenceTransformer, version: str, judgements: Judgements, texts: Texts
+) -> dict[str, list[str]]:
+    """What the `vector_retrieval` at `target` (host:port) finds, by query key: by words and vectors where the base is a
+    bundle, `version`, which the index must be of; by words alone where `version` is empty.
+
+    Raises `JobError` as `retrieval.search` does.
+    """
+    keys = sorted(judgements.queries)
+    queries = [judgements.queries[key] for key in keys]
+    vectors = encode(model, [texts.query(query) for query in queries], Tower.QUERY) if version else None
+    found = retrieval.search(target, queries, RANKS[1], vectors, version)
+    return dict(zip(keys, found, strict=True))
 
 
 def found_negatives(

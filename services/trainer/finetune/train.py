@@ -19,7 +19,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 from services.trainer import run_logs, runs
 from services.trainer.base import BaseModel, open_base
 from services.trainer.errors import JobError, TooLittleError
-from services.trainer.finetune import data, negatives, retrieval
+from services.trainer.finetune import data, negatives
 from services.trainer.finetune import model as models
 from services.trainer.finetune.loss import CachedCorrectedRankingLoss, CorrectedRankingLoss
 from services.trainer.finetune.options import FinetuneOptions, GradedLoss, Negatives
@@ -119,7 +119,7 @@ def _found(
         return negatives.mined_negatives(model, judgements, texts, items, grades, options.seed)
     if not options.retrieval:
         raise JobError("--negatives retrieved needs --retrieval host:port of a running vector_retrieval")
-    found = retrieval.search(options.retrieval, model, base.version, judgements, texts, negatives.RANKS[1])
+    found = negatives.retrieved(options.retrieval, model, base.version, judgements, texts)
     return negatives.found_negatives(found, judgements, items, grades, options.seed)
 
 

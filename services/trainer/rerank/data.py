@@ -1,13 +1,14 @@
 """Lists to rank: a query, the items judged for it, and items that nobody judged, each with the label to learn."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from services.trainer import retrieval
 from services.trainer.evaluate.encode import Encoder
 from services.trainer.finetune.data import Judgements, Texts
 from services.trainer.parts import Parts, digest
@@ -62,7 +63,6 @@ def retrieved_items(
 
     `texts`: by item id, as the retriever reads them. What is found is kept in `parts`.
     """
-    chance = random.Random(seed)
     ids = sorted(texts)
     vectors = retriever.items([texts[item] for item in ids])
     keys = sorted(judgements.judged)
@@ -78,11 +78,42 @@ def retrieved_items(
 
     of = ["best items", retriever.digest, depth, digest(texts)]
     ranked = parts.rows(of, [judgements.queries[key] for key in keys], best)
-    found = {}
-    for key, places in zip(keys, ranked, strict=True):
-        choice = [ids[at] for at in places[_RANKS[0] :] if ids[at] not in judgements.judged[key]]
-        found[key] = chance.sample(choice, min(count, len(choice)))
-    return found
+    found = {key: [ids[at] for at in places] for key, places in zip(keys, ranked, strict=True)}
+    return _unjudged(judgements, found, count, seed)
+
+
+def searched_items(
+    judgements: Judgements, target: str, retriever: Encoder | None, known: Collection[str], count: int, seed: int,
+    parts: Parts,
+) -> dict[str, list[str]]:  # fmt: skip
+    """`count` items a query that nobody judged for it, out of what the `vector_retrieval` at `target` (host:port)
+    finds, by words and the vectors of `retriever`, which must be the bundle that its index is of; by words alone where
+    there is none. Items that are not `known` are left out. What is found is kept in `parts`.
+
+    Raises `JobError` as `retrieval.search` does.
+    """
+    keys = sorted(judgements.judged)
+
+    def best(queries: Sequence[str]) -> NDArray[np.str_]:
+        """(queries, depth): item ids, empty where fewer were found."""
+        vectors, version = (retriever.queries(queries), retriever.version) if retriever else (None, "")
+        found = retrieval.search(target, queries, _RANKS[1], vectors, version)
+        return np.array([[*ids, *[""] * (_RANKS[1] - len(ids))] for ids in found], np.str_)
+
+    of = ["searched items", target, retriever.digest if retriever else "", _RANKS[1]]
+    ranked = parts.rows(of, [judgements.queries[key] for key in keys], best)
+    found = {key: [item for item in ids if item in known] for key, ids in zip(keys, ranked.tolist(), strict=True)}
+    return _unjudged(judgements, found, count, seed)
+
+
+def _unjudged(judgements: Judgements, found: dict[str, list[str]], count: int, seed: int) -> dict[str, list[str]]:
+    """`count` of what was `found` for each query, best first, that nobody judged, without the very first."""
+    chance = random.Random(seed)
+    unjudged = {}
+    for key, ids in found.items():
+        choice = [item for item in ids[_RANKS[0] :] if item not in judgements.judged[key]]
+        unjudged[key] = chance.sample(choice, min(count, len(choice)))
+    return unjudged
 
 
 def pairs_dataset(lists: list[RankedList]) -> Dataset:

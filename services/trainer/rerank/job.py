@@ -23,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loss", type=RankLoss, choices=list(RankLoss), default=_DEFAULTS.loss, help="(%(default)s)")
     parser.add_argument("--teacher", default="", help="folder of a cross-encoder to learn from, with --loss distill")
     parser.add_argument("--retriever", default="", help="bi-encoder that finds the unjudged items (default: random)")
+    parser.add_argument(
+        "--retrieval", default="", metavar="HOST:PORT",
+        help="vector_retrieval that finds them, by words, and by vectors where --retriever is the bundle of its index",
+    )  # fmt: skip
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -37,6 +37,9 @@ class RerankOptions(JudgedRunOptions):
     """Keep this many of the base's layers, evenly spread; 0: all."""
     retriever: str = ""
     """Bi-encoder whose best unjudged items are negatives; empty: random items of the catalogue."""
+    retrieval: str = ""
+    """host:port of `vector_retrieval`, whose best unjudged items are negatives: what the model will be shown in
+    service. By words and the vectors of `retriever`; by words alone without one."""
     negatives: int = 4
     """Unjudged items a query. Without any the model never sees what it will mostly be shown: items nobody asked for."""
     max_pair_tokens: int = 96

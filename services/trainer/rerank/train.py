@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from sentence_transformers import CrossEncoder
+from sentence_transformers.base.sampler import BatchSamplers
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, LambdaLoss, MSELoss, RankNetLoss
 from transformers import EarlyStoppingCallback, set_seed
@@ -22,6 +23,7 @@ from services.trainer.prepared import PreparedSet, open_prepared
 from services.trainer.record import TrainingRecord
 from services.trainer.rerank import data
 from services.trainer.rerank import model as models
+from services.trainer.rerank.batches import SimilarLengthBatches
 from services.trainer.rerank.options import RankLoss, RerankOptions
 from services.trainer.rerank.validation import ListValidation, score_lists
 from shared.bundles import Precision
@@ -70,12 +72,17 @@ def _lists(options: RerankOptions, prepared: PreparedSet, texts: Texts) -> tuple
 def _unjudged(
     options: RerankOptions, prepared: PreparedSet, judgements: Judgements, item_ids: list[str]
 ) -> dict[str, list[str]]:
-    if not options.retriever:
-        return data.random_items(judgements, item_ids, options.negatives, options.seed)
     parts = runs.parts_of(options)
-    retriever = KeptEncoder(open_encoder(options.retriever, Precision.INT8), parts)
+    retriever = KeptEncoder(open_encoder(options.retriever, Precision.INT8), parts) if options.retriever else None
+    count, seed = options.negatives, options.seed
+    if options.retrieval:
+        if retriever and not retriever.version:
+            raise JobError(f"--retriever {options.retriever}: with --retrieval it is the bundle that its index is of")
+        return data.searched_items(judgements, options.retrieval, retriever, set(item_ids), count, seed, parts)
+    if retriever is None:
+        return data.random_items(judgements, item_ids, count, seed)
     texts = {item.id: retriever.item_text(item) for item in prepared.items()}
-    return data.retrieved_items(judgements, retriever, texts, options.negatives, options.seed, parts)
+    return data.retrieved_items(judgements, retriever, texts, count, seed, parts)
 
 
 def _taught(options: RerankOptions, lists: list[data.RankedList]) -> list[data.RankedList]:
@@ -99,7 +106,10 @@ def _trainer(
     if len(dataset) < options.batch:
         raise JobError(f"{len(dataset)} rows do not fill one batch of {options.batch}: lower --batch")
     log.info("%s rows of %s queries", f"{len(dataset):,}", f"{len(lists):,}")
-    arguments = CrossEncoderTrainingArguments(**runs.arguments(options, len(dataset), METRIC))
+    arguments = CrossEncoderTrainingArguments(
+        batch_sampler=SimilarLengthBatches if flat else BatchSamplers.BATCH_SAMPLER,
+        **runs.arguments(options, len(dataset), METRIC),
+    )
     losses = {
         RankLoss.POINTWISE: BinaryCrossEntropyLoss,
         RankLoss.PAIRWISE: RankNetLoss,

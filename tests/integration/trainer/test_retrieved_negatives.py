@@ -1,6 +1,7 @@
 """Hard negatives out of a running `vector_retrieval`, filled with the vectors of the bundle that is trained on."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,13 @@ from services.trainer.evaluate.encode import open_encoder
 from services.trainer.export import export
 from services.trainer.finetune.data import Texts, read_judgements
 from services.trainer.finetune.model import load
-from services.trainer.finetune.negatives import found_negatives
-from services.trainer.finetune.retrieval import search
+from services.trainer.finetune.negatives import RANKS, found_negatives, retrieved
 from services.trainer.options import ExportOptions
+from services.trainer.parts import Parts
 from services.trainer.prepared import PreparedSet
+from services.trainer.rerank.data import searched_items
+from services.trainer.rerank.options import RerankOptions
+from services.trainer.rerank.train import finetune_reranker
 from shared.bundles import Floors, Precision
 from shared.rpc.embeddings import pack
 from shared.rpc.items import item_to_proto
@@ -59,9 +63,9 @@ def test_search_gives_negatives_that_nobody_judged_good(
     judgements = read_judgements(prepared.split("train"), 3.0, 0, seed=0)
     model = load(base, base.max_tokens)
     target = f"127.0.0.1:{index.port}"
-    found = search(target, model, base.version if by_vectors else "", judgements, texts, depth=20)
+    found = retrieved(target, model, base.version if by_vectors else "", judgements, texts)
     assert set(found) == set(judgements.queries)
-    assert all(len(ids) == 20 for ids in found.values()) or not by_vectors
+    assert all(len(ids) == min(RANKS[1], len(list(prepared.items()))) for ids in found.values()) or not by_vectors
     items = texts.items(prepared)
     negatives = found_negatives(found, judgements, items, grades, seed=0)
     assert len(negatives) == len(judgements.positives)
@@ -69,7 +73,34 @@ def test_search_gives_negatives_that_nobody_judged_good(
         assert negative in found[row.key]
         assert judgements.judged[row.key].get(negative, 0.0) < 1.5
     with pytest.raises(JobError, match="--retrieval"):
-        search(target, model, "another-version", judgements, texts, depth=20)
+        retrieved(target, model, "another-version", judgements, texts)
+
+
+@pytest.mark.parametrize("by_vectors", [True, False])
+def test_a_reranker_learns_from_what_search_finds(
+    index: ServiceProcess, prepared: PreparedSet, bundle: str, tiny_base: Path, tmp_path: Path, by_vectors: bool
+) -> None:
+    target, known = f"127.0.0.1:{index.port}", {item.id for item in prepared.items()}
+    judgements = read_judgements(prepared.split("train"), 3.0, 0, seed=0)
+    retriever = open_encoder(bundle, Precision.INT8) if by_vectors else None
+    parts = Parts(tmp_path / "parts")
+    found = searched_items(judgements, target, retriever, known, 4, 0, parts)
+    assert set(found) == set(judgements.queries)
+    assert any(found.values())
+    for key, ids in found.items():
+        assert len(ids) <= 4
+        assert set(ids) <= known - set(judgements.judged[key])
+    # What was found is not asked for again.
+    assert searched_items(judgements, target, retriever, known, 4, 0, parts) == found
+    gone = searched_items(judgements, target, retriever, set(), 4, 0, parts)
+    assert not any(gone.values())
+    options = RerankOptions(
+        data=prepared.path, out=tmp_path / "model", base=str(tiny_base), retrieval=target, batch=8, max_steps=2,
+        retriever=bundle if by_vectors else "", max_pair_tokens=40, evaluations=1,
+    )  # fmt: skip
+    assert finetune_reranker(options).steps == 2
+    with pytest.raises(JobError, match="the bundle that its index is of"):
+        finetune_reranker(replace(options, retriever=str(tiny_base), out=tmp_path / "folder"))
 
 
 def test_a_service_that_is_not_there_is_named(prepared: PreparedSet, bundle: str) -> None:
@@ -77,4 +108,4 @@ def test_a_service_that_is_not_there_is_named(prepared: PreparedSet, bundle: str
     judgements = read_judgements(prepared.split("train"), 3.0, 2, seed=0)
     texts = Texts(base.item_template, base.prompts)
     with pytest.raises(JobError, match=r"--retrieval 127\.0\.0\.1:1: "):
-        search("127.0.0.1:1", load(base, base.max_tokens), "", judgements, texts, depth=5)
+        retrieved("127.0.0.1:1", load(base, base.max_tokens), "", judgements, texts)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from services.trainer import __main__ as command
+from services.trainer import retrieval
 from services.trainer.base import open_base
 from services.trainer.errors import JobError
-from services.trainer.finetune import negatives, retrieval
+from services.trainer.finetune import negatives
 from services.trainer.finetune.data import Texts, read_judgements
 from services.trainer.finetune.model import load
 from services.trainer.finetune.options import FinetuneOptions, GradedLoss, Negatives
@@ -178,7 +179,7 @@ def test_negatives_are_found_once_where_a_run_is_stopped_before_its_first_checkp
 ) -> None:
     asked = replace(options, negatives=how, retrieval="localhost:50052", lora_rank=2)
     items = [f"{colour}-{thing}" for colour, thing in product(COLOURS, THINGS)]
-    monkeypatch.setattr(retrieval, "search", lambda *given: dict.fromkeys(given[3].queries, items[9:40]))
+    monkeypatch.setattr(retrieval, "search", lambda *given: [items[9:40] for _ in given[1]])
     finetune(replace(asked, out=tmp_path / "whole"))
     with monkeypatch.context() as patch:
         patch.setattr(RetrievalValidation, "__call__", Mock(side_effect=KeyboardInterrupt))
