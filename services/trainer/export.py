@@ -9,7 +9,7 @@ from pathlib import Path
 from services.trainer.base import BaseModel, open_base
 from services.trainer.card import read_about, write_card
 from services.trainer.options import ExportOptions
-from services.trainer.validation import BUILT_IN, read_means, read_validation
+from services.trainer.validation import BUILT_IN, ValidationSet, read_means, read_validation
 from shared.bundles import (
     Bundle,
     BundleError,
@@ -31,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", required=True, help="Hugging Face model directory, or `minilm`")
     parser.add_argument("--out", required=True, type=Path, help="bundle directory to write; a bundle there is replaced")
     parser.add_argument(
-        "--validation", type=Path, default=BUILT_IN, help="JSON lines of query and positive (default: built in)"
+        "--validation",
+        type=Path,
+        default=BUILT_IN,
+        help="what int8 is chosen and checked by: a prepared set, "
+        "for a model of its shop, or JSON lines of query and positive (default: built in)",
     )
     parser.add_argument("--evaluation", type=Path, help="evaluation.json (job evaluate) whose means the bundle carries")
     parser.add_argument(
@@ -100,9 +104,9 @@ def export(options: ExportOptions) -> Bundle:
     """
     base = open_base(options.base)
     hidden = int(base.config["hidden_size"])
-    validation = read_validation(options.validation)
+    validation = read_validation(options.validation, base.item_template)
     about = read_about(options.about)
-    inputs = _hash_inputs(base, options)
+    inputs = _hash_inputs(base, validation, options)
     if not options.force and (bundle := _reusable(options.out, inputs)):
         write_card(bundle, base.record, about, hidden=hidden)
         log.info("bundle %s %s is up to date: reused", bundle.path, bundle.version)
@@ -119,14 +123,14 @@ def export(options: ExportOptions) -> Bundle:
     return bundle
 
 
-def _hash_inputs(base: BaseModel, options: ExportOptions) -> str:
+def _hash_inputs(base: BaseModel, validation: ValidationSet, options: ExportOptions) -> str:
     """Over the base's files, the validation set, the options, and the code that makes the graphs."""
     code = Path(__file__).parent
     sources = [*code.glob("*.py"), *code.glob("graph/*.py")]
     decisive = {
         "base": {path.relative_to(base.path).as_posix(): hash_file(path).sha256 for path in base.files()},
         "code": {path.relative_to(code).as_posix(): hash_file(path).sha256 for path in sorted(sources)},
-        "validation": hash_file(options.validation).sha256,
+        "validation": validation.digest,
         "evaluation": read_means(options.evaluation) if options.evaluation else {},
         "record": base.record.model_dump(mode="json") if base.record else None,
         "options": [

@@ -66,7 +66,10 @@ def export_int8(
             return report
         tried.append(f"{candidate.name}: {', '.join(short)}")
     target.unlink()
-    raise JobError("no int8 graph reaches the bundle's floors; nothing was written.\n  " + "\n  ".join(tried))
+    raise JobError(
+        "no int8 graph reaches the bundle's floors; nothing was written. Where the model is of one shop, --validation "
+        "with its prepared set checks it there\n  " + "\n  ".join(tried)
+    )
 
 
 def shortfalls(report: Int8Report) -> list[str]:

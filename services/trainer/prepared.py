@@ -8,7 +8,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -128,6 +128,12 @@ class PreparedSet:
         """Over all files, 64 hex digits: same hash, same data."""
         entries = {name: entry.sha256 for name, entry in sorted(self.report.files.items())}
         return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
+
+
+def by_chance(keys: Iterable[str], seed: int) -> list[str]:
+    """`keys` in an order that chance decides for each by itself: of more keys, the first are those of fewer, and some
+    that came to stand between them."""
+    return sorted(keys, key=lambda key: hashlib.blake2b(f"{seed} {key}".encode()).digest())
 
 
 def open_prepared(path: Path) -> PreparedSet:

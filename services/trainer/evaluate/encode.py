@@ -1,6 +1,6 @@
 """Texts → unit vectors, with a bundle as it is served or with a model folder as it was trained."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +15,8 @@ from shared.inference.backends.onnx import open_session
 from shared.inference.tokens import TextTokenizer
 
 Vectors = NDArray[np.float32]
+_QUERIES_AT_A_TIME = 128
+"""Over a million items: half a gigabyte of cosines."""
 
 
 class Named(Protocol):
@@ -120,6 +122,21 @@ class FolderEncoder:
         from services.trainer.finetune.model import encode
 
         return encode(self._model, [prompt + text for text in texts], tower)
+
+
+def scored(encoder: Encoder, queries: Sequence[str], items: Vectors) -> Iterator[Vectors]:
+    """A row a query: its cosine to each of `items` (items, dimensions). Some queries at a time, for the rows of all
+    would not fit in memory over a large catalogue."""
+    for start in range(0, len(queries), _QUERIES_AT_A_TIME):
+        yield from encoder.queries(queries[start : start + _QUERIES_AT_A_TIME]) @ items.T
+
+
+def best(row: Vectors, depth: int) -> list[int]:
+    """Places of the `depth` highest of `row`, the highest first; equal ones stay in the order of the row."""
+    count = min(depth, len(row))
+    top = np.sort(np.argpartition(-row, count - 1)[:count])
+    order: list[int] = top[np.argsort(-row[top], kind="stable")].tolist()
+    return order
 
 
 def _unit(rows: Vectors) -> Vectors:

@@ -9,7 +9,7 @@ import numpy as np
 
 from services.trainer.errors import JobError
 from services.trainer.evaluate.classification import Classification, best_threshold, classify
-from services.trainer.evaluate.encode import Encoder, Named, Vectors
+from services.trainer.evaluate.encode import Encoder, Named, Vectors, best, scored
 from services.trainer.evaluate.measures import NDCG_10, Qrels, Run, per_query
 from services.trainer.evaluate.resampling import Judged
 from services.trainer.prepared import Grades, PreparedSet
@@ -21,7 +21,6 @@ DEPTH = 1_000
 """Ranks that are measured: trec_eval's own default."""
 JUDGED_NDCG_10 = "judged ndcg@10"
 """NDCG@10 where only the judged items are ranked. High even for a random order where most of them are good."""
-_QUERIES_AT_A_TIME = 128
 
 
 @dataclass(frozen=True)
@@ -124,26 +123,14 @@ def judged_ndcg(qrels: Qrels, pairs: Run, grades: Grades) -> dict[str, float]:
 
 def _search(encoder: Encoder, split: Split, ids: list[str], items: Vectors, depth: int = DEPTH) -> tuple[Run, Run]:
     """The best of the whole catalogue, and the scores of the judged items, by query key."""
-    keys = list(split.queries)
-    queries = encoder.queries([split.queries[key] for key in keys])
     place = {item: at for at, item in enumerate(ids)}
     run: dict[str, dict[str, float]] = {}
     pairs: dict[str, dict[str, float]] = {}
-    for start in range(0, len(keys), _QUERIES_AT_A_TIME):
-        part = keys[start : start + _QUERIES_AT_A_TIME]
-        scores = queries[start : start + _QUERIES_AT_A_TIME] @ items.T
-        for key, row in zip(part, scores, strict=True):
-            pairs[key] = {item: float(row[place[item]]) for item in split.qrels[key]}
-            if depth:
-                run[key] = {ids[at]: float(row[at]) for at in _best(row, depth)}
+    for key, row in zip(split.queries, scored(encoder, list(split.queries.values()), items), strict=True):
+        pairs[key] = {item: float(row[place[item]]) for item in split.qrels[key]}
+        if depth:
+            run[key] = {ids[at]: float(row[at]) for at in best(row, depth)}
     return run, pairs
-
-
-def _best(row: Vectors, depth: int) -> list[int]:
-    count = min(depth, len(row))
-    top = np.argpartition(-row, count - 1)[:count]
-    order: list[int] = top[np.argsort(-row[top], kind="stable")].tolist()
-    return order
 
 
 def _labels(qrels: Qrels, pairs: Run, grades: Grades) -> tuple[list[bool], list[float]]:

@@ -3,7 +3,6 @@
 import random
 from collections import Counter
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import chain
 from math import log
 
@@ -11,7 +10,7 @@ import polars as pl
 from datasets import Dataset
 
 from services.trainer.finetune.options import FinetuneOptions
-from services.trainer.prepared import Grades, PreparedSet
+from services.trainer.prepared import Grades, PreparedSet, by_chance
 from shared.bundles import ItemTemplate, Prompts, render
 
 
@@ -55,8 +54,7 @@ class Judgements:
 def read_judgements(frame: pl.DataFrame, positive_grade: float, most_queries: int, seed: int) -> Judgements:
     """`most_queries` > 0 takes the queries whose hash is smallest, so that a larger number holds a smaller one's."""
     if most_queries:
-        keys = sorted(frame["key"].unique(), key=lambda key: blake2b(f"{seed} {key}".encode()).digest())
-        frame = frame.filter(pl.col("key").is_in(keys[:most_queries]))
+        frame = frame.filter(pl.col("key").is_in(by_chance(frame["key"].unique(), seed)[:most_queries]))
     positives = []
     judged: dict[str, dict[str, float]] = {}
     queries: dict[str, str] = {}

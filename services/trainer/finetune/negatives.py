@@ -1,17 +1,12 @@
 """Hard negatives: what is found for a query, by the base model or by the shop's search, and nobody judged any good."""
 
 import random
-
-from datasets import Dataset
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.util import mine_hard_negatives
+from collections.abc import Collection, Mapping
 
 from services.trainer import retrieval
-from services.trainer.finetune.data import Judgements, Texts
-from services.trainer.finetune.model import encode
+from services.trainer.evaluate.encode import Encoder, best, scored
+from services.trainer.finetune.data import Judgements
 from services.trainer.prepared import Grades
-from services.trainer.progress import shown
-from shared.bundles import Tower
 
 RANKS = (5, 60)
 """The very first unjudged items are often good ones that nobody judged; far down they are not hard."""
@@ -20,76 +15,65 @@ _MARGIN = 0.05
 
 
 def mined_negatives(
-    model: SentenceTransformer, judgements: Judgements, texts: Texts, items: dict[str, str], grades: Grades, seed: int
+    judgements: Judgements, encoder: Encoder, texts: Mapping[str, str], grades: Grades, seed: int
 ) -> list[str]:
-    """One item id a positive, from over the whole catalogue; a random one where the model finds none.
+    """One item id a positive, of those that `encoder` ranks high over the whole catalogue; a random one where it finds
+    none. `texts`: by item id, as the encoder reads them.
 
-    Items judged to be in the upper half of the scale are no negatives, even where they are no positives either.
+    Items judged to be in the upper half of the scale are no negatives, even where they are no positives either, nor
+    is what reads like one of them.
     """
-    middle = (grades.lowest + grades.highest) / 2
-    known_good = [
-        (texts.query(judgements.queries[key]), items[item])
-        for key, judged in judgements.judged.items()
-        for item, grade in judged.items()
-        if grade >= middle
-    ]
-    pairs = Dataset.from_dict({"anchor": [a for a, _ in known_good], "positive": [p for _, p in known_good]})
-    mined = mine_hard_negatives(
-        pairs,
-        model,
-        corpus=sorted(set(items.values())),
-        range_min=RANKS[0],
-        range_max=RANKS[1],
-        relative_margin=_MARGIN,
-        num_negatives=1,
-        sampling_strategy="random",
-        query_prompt="",
-        corpus_prompt="",
-        output_format="triplet",
-        batch_size=64,
-        verbose=shown(len(items)),
-    )
-    ids = {text: item for item, text in sorted(items.items(), reverse=True)}
-    found = {(row["anchor"], row["positive"]): ids[row["negative"]] for row in mined}
     chance = random.Random(seed)
-    everything = sorted(items)
-    return [
-        found.get((texts.query(row.query), items[row.item_id])) or chance.choice(everything)
-        for row in judgements.positives
-    ]
+    ids = sorted(texts)
+    place = {item: at for at, item in enumerate(ids)}
+    positives: dict[str, list[str]] = {}
+    for positive in judgements.positives:
+        positives.setdefault(positive.key, []).append(positive.item_id)
+    vectors = encoder.items([texts[item] for item in ids])
+    found: dict[tuple[str, str], str] = {}
+    queries = [judgements.queries[key] for key in positives]
+    for key, row in zip(positives, scored(encoder, queries, vectors), strict=True):
+        good = {texts[item] for item, grade in judgements.judged[key].items() if grade >= _middle(grades)}
+        ranked = [at for at in best(row, RANKS[1] + len(good)) if texts[ids[at]] not in good]
+        for item in positives[key]:
+            most = (1 - _MARGIN) * row[place[item]]
+            choice = [ids[at] for at in ranked[slice(*RANKS)] if row[at] <= most]
+            if choice:
+                found[key, item] = chance.choice(choice)
+    return [found.get((row.key, row.item_id)) or chance.choice(ids) for row in judgements.positives]
 
 
-def retrieved(
-    target: str, model: SentenceTransformer, version: str, judgements: Judgements, texts: Texts
-) -> dict[str, list[str]]:
-    """What the `vector_retrieval` at `target` (host:port) finds, by query key: by words and vectors where the base is a
-    bundle, `version`, which the index must be of; by words alone where `version` is empty.
+def retrieved(target: str, encoder: Encoder, judgements: Judgements) -> dict[str, list[str]]:
+    """What the `vector_retrieval` at `target` (host:port) finds, by query key: by words and vectors where `encoder` is
+    a bundle, which the index must be of; by words alone where it is none.
 
     Raises `JobError` as `retrieval.search` does.
     """
-    keys = sorted(judgements.queries)
-    queries = [judgements.queries[key] for key in keys]
-    vectors = encode(model, [texts.query(query) for query in queries], Tower.QUERY) if version else None
-    found = retrieval.search(target, queries, RANKS[1], vectors, version)
-    return dict(zip(keys, found, strict=True))
+    queries = list(judgements.queries.values())
+    vectors = encoder.queries(queries) if encoder.version else None
+    found = retrieval.search(target, queries, RANKS[1], vectors, encoder.version)
+    return dict(zip(judgements.queries, found, strict=True))
 
 
 def found_negatives(
-    found: dict[str, list[str]], judgements: Judgements, items: dict[str, str], grades: Grades, seed: int
+    found: dict[str, list[str]], judgements: Judgements, items: Collection[str], grades: Grades, seed: int
 ) -> list[str]:
     """One item id a positive, of those that a search `found` by query key; a random one where it found none.
 
     The very first are passed over, and so are items judged to be in the upper half of the scale.
     """
-    middle = (grades.lowest + grades.highest) / 2
     chance = random.Random(seed)
     everything = sorted(items)
     choice = {
         key: [
             item
             for item in ids[RANKS[0] :]
-            if item in items and judgements.judged[key].get(item, grades.lowest) < middle
+            if item in items and judgements.judged[key].get(item, grades.lowest) < _middle(grades)
         ]
         for key, ids in found.items()
     }
     return [chance.choice(choice.get(row.key) or everything) for row in judgements.positives]
+
+
+def _middle(grades: Grades) -> float:
+    return (grades.lowest + grades.highest) / 2

@@ -19,13 +19,16 @@ from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 from services.trainer import run_logs, runs
 from services.trainer.base import BaseModel, open_base
 from services.trainer.errors import JobError, TooLittleError
+from services.trainer.evaluate.encode import open_encoder
+from services.trainer.evaluate.kept import KeptEncoder
 from services.trainer.finetune import data, negatives
 from services.trainer.finetune import model as models
 from services.trainer.finetune.loss import CachedCorrectedRankingLoss, CorrectedRankingLoss
 from services.trainer.finetune.options import FinetuneOptions, GradedLoss, Negatives
 from services.trainer.finetune.validation import METRIC, RetrievalValidation
-from services.trainer.prepared import Grades, PreparedSet, open_prepared
+from services.trainer.prepared import PreparedSet, open_prepared
 from services.trainer.record import TrainingRecord
+from shared.bundles import Precision
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ def finetune(options: FinetuneOptions, callbacks: Sequence[TrainerCallback] = ()
     max_tokens = min(options.max_item_tokens, base.max_tokens)
     model = _model(options, base, max_tokens)
     items = texts.items(prepared)
-    datasets = _datasets(options, prepared, base, texts, items, model)
+    datasets = _datasets(options, prepared, base, texts, items)
     validation = _validation(options, prepared, texts, items)
     if options.lora_rank:
         models.add_lora(model, options.lora_rank)
@@ -74,9 +77,8 @@ def _model(options: FinetuneOptions, base: BaseModel, max_tokens: int) -> Senten
 
 
 def _datasets(
-    options: FinetuneOptions, prepared: PreparedSet, base: BaseModel, texts: data.Texts, items: dict[str, str],
-    model: SentenceTransformer,
-) -> dict[str, Dataset]:  # fmt: skip
+    options: FinetuneOptions, prepared: PreparedSet, base: BaseModel, texts: data.Texts, items: dict[str, str]
+) -> dict[str, Dataset]:
     grades = prepared.report.grades
     lowest = grades.relevant if options.positive_grade is None else options.positive_grade
     judgements = data.read_judgements(prepared.split("train"), lowest, options.train_queries, options.seed)
@@ -85,7 +87,7 @@ def _datasets(
             f"{len(judgements.positives)} positives do not fill one batch of {options.batch}: lower --batch, or "
             f"--positive-grade (now {lowest})"
         )
-    hard = _negatives(options, prepared, base, judgements, texts, items, model)
+    hard = _negatives(options, prepared, base, judgements)
     found = {"ranking": data.ranking_dataset(judgements, hard, texts, items, grades, options)}
     if options.graded_loss is not GradedLoss.NONE:
         found["graded"] = data.graded_dataset(judgements, texts, items, grades)
@@ -93,34 +95,32 @@ def _datasets(
 
 
 def _negatives(
-    options: FinetuneOptions, prepared: PreparedSet, base: BaseModel, judgements: data.Judgements, texts: data.Texts,
-    items: dict[str, str], model: SentenceTransformer,
-) -> list[str] | None:  # fmt: skip
-    grades = prepared.report.grades
+    options: FinetuneOptions, prepared: PreparedSet, base: BaseModel, judgements: data.Judgements
+) -> list[str] | None:
     if options.negatives is Negatives.NONE:
         return None
     if options.negatives is Negatives.JUDGED:
         ids = sorted({item for judged in judgements.judged.values() for item in judged})
-        return data.judged_negatives(judgements, grades, ids, options.seed)
+        return data.judged_negatives(judgements, prepared.report.grades, ids, options.seed)
 
     def found() -> NDArray[np.str_]:
-        return np.array(_found(options, base, judgements, texts, items, grades, model))
+        return np.array(_found(options, prepared, judgements))
 
     of = ["negatives", runs.asked(options, prepared.content_hash), base.content_hash]
     kept: list[str] = runs.parts_of(options).whole(of, found).tolist()
     return kept
 
 
-def _found(
-    options: FinetuneOptions, base: BaseModel, judgements: data.Judgements, texts: data.Texts, items: dict[str, str],
-    grades: Grades, model: SentenceTransformer,
-) -> list[str]:  # fmt: skip
+def _found(options: FinetuneOptions, prepared: PreparedSet, judgements: data.Judgements) -> list[str]:
+    # As it is served: an index has the vectors of the int8 graph.
+    encoder = KeptEncoder(open_encoder(options.base, Precision.INT8), runs.parts_of(options))
+    texts, grades = {item.id: encoder.item_text(item) for item in prepared.items()}, prepared.report.grades
     if options.negatives is Negatives.MINED:
-        return negatives.mined_negatives(model, judgements, texts, items, grades, options.seed)
+        return negatives.mined_negatives(judgements, encoder, texts, grades, options.seed)
     if not options.retrieval:
         raise JobError("--negatives retrieved needs --retrieval host:port of a running vector_retrieval")
-    found = negatives.retrieved(options.retrieval, model, base.version, judgements, texts)
-    return negatives.found_negatives(found, judgements, items, grades, options.seed)
+    found = negatives.retrieved(options.retrieval, encoder, judgements)
+    return negatives.found_negatives(found, judgements, texts, grades, options.seed)
 
 
 def _validation(

@@ -9,14 +9,13 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from services.trainer import retrieval
-from services.trainer.evaluate.encode import Encoder
+from services.trainer.evaluate.encode import Encoder, best, scored
 from services.trainer.finetune.data import Judgements, Texts
 from services.trainer.parts import Parts, digest
 from services.trainer.prepared import Grades
 
 _RANKS = (3, 40)
 """Where negatives are taken from: the retriever's very first unjudged items are often good ones."""
-_QUERIES_AT_A_TIME = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +67,13 @@ def retrieved_items(
     keys = sorted(judgements.judged)
     depth = min(_RANKS[1], len(ids))
 
-    def best(queries: Sequence[str]) -> NDArray[np.int64]:
+    def places(queries: Sequence[str]) -> NDArray[np.int64]:
         """(queries, depth): places in `ids`."""
-        found: list[NDArray[np.int64]] = []
-        for start in range(0, len(queries), _QUERIES_AT_A_TIME):
-            scores = retriever.queries(queries[start : start + _QUERIES_AT_A_TIME]) @ vectors.T
-            found += [np.argsort(-row, kind="stable")[:depth] for row in scores]
-        return np.array(found, np.int64)
+        return np.array([best(row, depth) for row in scored(retriever, queries, vectors)], np.int64)
 
     of = ["best items", retriever.digest, depth, digest(texts)]
-    ranked = parts.rows(of, [judgements.queries[key] for key in keys], best)
-    found = {key: [ids[at] for at in places] for key, places in zip(keys, ranked, strict=True)}
+    ranked = parts.rows(of, [judgements.queries[key] for key in keys], places)
+    found = {key: [ids[at] for at in row] for key, row in zip(keys, ranked, strict=True)}
     return _unjudged(judgements, found, count, seed)
 
 
@@ -94,14 +89,14 @@ def searched_items(
     """
     keys = sorted(judgements.judged)
 
-    def best(queries: Sequence[str]) -> NDArray[np.str_]:
+    def found_ids(queries: Sequence[str]) -> NDArray[np.str_]:
         """(queries, depth): item ids, empty where fewer were found."""
         vectors, version = (retriever.queries(queries), retriever.version) if retriever else (None, "")
         found = retrieval.search(target, queries, _RANKS[1], vectors, version)
         return np.array([[*ids, *[""] * (_RANKS[1] - len(ids))] for ids in found], np.str_)
 
     of = ["searched items", target, retriever.digest if retriever else "", _RANKS[1]]
-    ranked = parts.rows(of, [judgements.queries[key] for key in keys], best)
+    ranked = parts.rows(of, [judgements.queries[key] for key in keys], found_ids)
     found = {key: [item for item in ids if item in known] for key, ids in zip(keys, ranked.tolist(), strict=True)}
     return _unjudged(judgements, found, count, seed)
 

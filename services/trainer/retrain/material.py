@@ -2,14 +2,13 @@
 
 import shutil
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
 import polars as pl
 
 from services.trainer.prepare.job import split_counts
 from services.trainer.prepare.judgements import KEY
-from services.trainer.prepared import ITEMS, REPORT, PreparedReport, PreparedSet
+from services.trainer.prepared import ITEMS, REPORT, PreparedReport, PreparedSet, by_chance
 from services.trainer.record import command_line
 from shared.bundles.files import hash_file
 
@@ -39,7 +38,7 @@ def choose(now: PreparedSet, learnt: Path | None, replay: float, seed: int) -> M
     known = train.join(before, on=_SAME, how="semi")
     sizes = dict(known.group_by(KEY).len().iter_rows())
     wanted, taken = replay * fresh.height, list[str]()
-    for key in sorted(sizes, key=lambda key: blake2b(f"{seed} {key}".encode()).digest()):
+    for key in by_chance(sizes, seed):
         if wanted <= 0:
             break
         taken.append(key)

@@ -11,8 +11,7 @@ from services.trainer.base import open_base
 from services.trainer.errors import JobError
 from services.trainer.evaluate.encode import open_encoder
 from services.trainer.export import export
-from services.trainer.finetune.data import Texts, read_judgements
-from services.trainer.finetune.model import load
+from services.trainer.finetune.data import read_judgements
 from services.trainer.finetune.negatives import RANKS, found_negatives, retrieved
 from services.trainer.options import ExportOptions
 from services.trainer.parts import Parts
@@ -56,24 +55,23 @@ def index(prepared: PreparedSet, bundle: str, tmp_path: Path) -> Iterator[Servic
 
 @pytest.mark.parametrize("by_vectors", [True, False])
 def test_search_gives_negatives_that_nobody_judged_good(
-    index: ServiceProcess, prepared: PreparedSet, bundle: str, by_vectors: bool
+    index: ServiceProcess, prepared: PreparedSet, bundle: str, tiny_base: Path, by_vectors: bool
 ) -> None:
-    base = open_base(bundle)
-    texts, grades = Texts(base.item_template, base.prompts), prepared.report.grades
+    grades, items = prepared.report.grades, {item.id for item in prepared.items()}
     judgements = read_judgements(prepared.split("train"), 3.0, 0, seed=0)
-    model = load(base, base.max_tokens)
+    encoder = open_encoder(bundle if by_vectors else str(tiny_base), Precision.INT8)
     target = f"127.0.0.1:{index.port}"
-    found = retrieved(target, model, base.version if by_vectors else "", judgements, texts)
+    found = retrieved(target, encoder, judgements)
     assert set(found) == set(judgements.queries)
-    assert all(len(ids) == min(RANKS[1], len(list(prepared.items()))) for ids in found.values()) or not by_vectors
-    items = texts.items(prepared)
+    assert all(len(ids) == min(RANKS[1], len(items)) for ids in found.values()) or not by_vectors
     negatives = found_negatives(found, judgements, items, grades, seed=0)
     assert len(negatives) == len(judgements.positives)
     for row, negative in zip(judgements.positives, negatives, strict=True):
         assert negative in found[row.key]
         assert judgements.judged[row.key].get(negative, 0.0) < 1.5
+    encoder.version = "another-version"
     with pytest.raises(JobError, match="--retrieval"):
-        retrieved(target, model, "another-version", judgements, texts)
+        retrieved(target, encoder, judgements)
 
 
 @pytest.mark.parametrize("by_vectors", [True, False])
@@ -104,8 +102,6 @@ def test_a_reranker_learns_from_what_search_finds(
 
 
 def test_a_service_that_is_not_there_is_named(prepared: PreparedSet, bundle: str) -> None:
-    base = open_base(bundle)
     judgements = read_judgements(prepared.split("train"), 3.0, 2, seed=0)
-    texts = Texts(base.item_template, base.prompts)
     with pytest.raises(JobError, match=r"--retrieval 127\.0\.0\.1:1: "):
-        retrieved("127.0.0.1:1", load(base, base.max_tokens), "", judgements, texts)
+        retrieved("127.0.0.1:1", open_encoder(bundle, Precision.INT8), judgements)

@@ -12,6 +12,7 @@ from services.trainer import __main__ as command
 from services.trainer import retrieval
 from services.trainer.base import open_base
 from services.trainer.errors import JobError
+from services.trainer.evaluate.encode import FolderEncoder
 from services.trainer.finetune import negatives
 from services.trainer.finetune.data import Texts, read_judgements
 from services.trainer.finetune.model import load
@@ -22,6 +23,7 @@ from services.trainer.prepared import PreparedSet
 from services.trainer.record import read_record
 from services.trainer.run_options import MixedPrecision
 from tests.support.judged_shop import COLOURS, THINGS, make_prepared
+from tests.support.stopping import stopped_once
 from tests.unit.services.trainer.conftest import assert_same_weights
 
 
@@ -192,6 +194,21 @@ def test_negatives_are_found_once_where_a_run_is_stopped_before_its_first_checkp
     assert_same_weights(asked.out, tmp_path / "whole")
     assert f"base_{METRIC}" in resumed.evaluation
     assert not (asked.out / "parts").exists()
+
+
+def test_mining_that_was_stopped_encodes_the_rest(
+    options: FinetuneOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mining = replace(options, negatives=Negatives.MINED)
+    encoded = stopped_once(monkeypatch, FolderEncoder, "items", after=2, rows=20)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(mining)
+    assert len(encoded) == 40
+    finetune(replace(mining, resume=True))
+    stopped, encoded[:] = list(encoded), []
+    finetune(replace(mining, out=tmp_path / "whole"))
+    assert stopped == encoded
+    assert_same_weights(mining.out, tmp_path / "whole")
 
 
 def test_what_does_not_fit_is_named(options: FinetuneOptions) -> None:
