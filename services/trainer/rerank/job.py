@@ -12,6 +12,7 @@ _FIELDS = {
     "base": "model folder, bundle, or `minilm` (default: the teacher where there is one, else minilm)",
     "layers": "keep this many of the base, evenly spread; 0: all",
     "negatives": "unjudged items a query",
+    "random_negatives": "random items a query, besides those that --retriever or --retrieval finds",
     "batch": "pairs a step, or queries (pairwise, listwise)",
     "max_pair_tokens": "query and item are cut here, in training and in service",
 }

@@ -42,5 +42,8 @@ class RerankOptions(JudgedRunOptions):
     service. By words and the vectors of `retriever`; by words alone without one."""
     negatives: int = 4
     """Unjudged items a query. Without any the model never sees what it will mostly be shown: items nobody asked for."""
+    random_negatives: int = 1
+    """Random items a query, besides those that `retriever` or `retrieval` finds. Without any the model learns what
+    tells a good hit from a bad one, and nothing of what is no hit at all."""
     max_pair_tokens: int = 96
     """Query and item together, in training and in service."""

@@ -72,17 +72,19 @@ def _lists(options: RerankOptions, prepared: PreparedSet, texts: Texts) -> tuple
 def _unjudged(
     options: RerankOptions, prepared: PreparedSet, judgements: Judgements, item_ids: list[str]
 ) -> dict[str, list[str]]:
-    parts = runs.parts_of(options)
+    parts, count, seed = runs.parts_of(options), options.negatives, options.seed
     retriever = KeptEncoder(open_encoder(options.retriever, Precision.INT8), parts) if options.retriever else None
-    count, seed = options.negatives, options.seed
     if options.retrieval:
         if retriever and not retriever.version:
             raise JobError(f"--retriever {options.retriever}: with --retrieval it is the bundle that its index is of")
-        return data.searched_items(judgements, options.retrieval, retriever, set(item_ids), count, seed, parts)
-    if retriever is None:
+        found = data.searched_items(judgements, options.retrieval, retriever, set(item_ids), count, seed, parts)
+    elif retriever:
+        texts = {item.id: retriever.item_text(item) for item in prepared.items()}
+        found = data.retrieved_items(judgements, retriever, texts, count, seed, parts)
+    else:
         return data.random_items(judgements, item_ids, count, seed)
-    texts = {item.id: retriever.item_text(item) for item in prepared.items()}
-    return data.retrieved_items(judgements, retriever, texts, count, seed, parts)
+    random = data.random_items(judgements, item_ids, options.random_negatives, seed)
+    return {key: list(dict.fromkeys([*ids, *random[key]])) for key, ids in found.items()}
 
 
 def _taught(options: RerankOptions, lists: list[data.RankedList]) -> list[data.RankedList]:

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -9,9 +10,11 @@ from services.trainer.base import open_base
 from services.trainer.errors import JobError
 from services.trainer.evaluate.encode import FolderEncoder
 from services.trainer.export import export
+from services.trainer.finetune.data import Judgements
 from services.trainer.finetune.validation import METRIC
 from services.trainer.options import ExportOptions
 from services.trainer.prepared import PreparedSet
+from services.trainer.rerank import data
 from services.trainer.rerank import model as models
 from services.trainer.rerank.model import keep_layers, load
 from services.trainer.rerank.options import RankLoss, RerankOptions
@@ -70,8 +73,24 @@ def test_a_student_learns_what_its_teacher_says(options: RerankOptions, tmp_path
     assert begun.evaluation[f"base_{METRIC}"] == pytest.approx(trained.evaluation[METRIC])
 
 
-def test_negatives_can_come_from_a_retriever(options: RerankOptions) -> None:
-    assert finetune_reranker(replace(options, retriever=options.base)).steps == 3
+@pytest.mark.parametrize(("random", "sizes"), [(0, {4}), (2, {4, 5, 6})])
+def test_negatives_can_come_from_a_retriever_and_from_anywhere(
+    options: RerankOptions, monkeypatch: pytest.MonkeyPatch, random: int, sizes: set[int]
+) -> None:
+    seen: list[list[str]] = []
+    real = data.ranked_lists
+
+    def ranked_lists(judgements: Judgements, unjudged: dict[str, list[str]], *others: Any) -> list[data.RankedList]:
+        for key, judged in judgements.judged.items():
+            assert not set(judged) & set(unjudged[key])
+        seen.extend(unjudged.values())
+        return real(judgements, unjudged, *others)
+
+    monkeypatch.setattr(data, "ranked_lists", ranked_lists)
+    finetune_reranker(replace(options, retriever=options.base, random_negatives=random))
+    assert {len(ids) for ids in seen} <= sizes
+    assert max(map(len, seen)) == 4 + random
+    assert all(len(set(ids)) == len(ids) for ids in seen)
 
 
 @pytest.fixture
