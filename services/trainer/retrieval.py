@@ -15,7 +15,7 @@ from services.trainer.progress import bar
 from shared.rpc.client import Dependency
 from shared.rpc.embeddings import pack
 
-OPTION = "--retrieval"
+_OPTION = "--retrieval"
 _SERVICE = "aisle.retrieval.v1.VectorRetrieval"
 _QUERIES_A_CALL = 32
 _TIMEOUT_S = 30.0
@@ -43,7 +43,7 @@ async def _search(
     target: str, queries: Sequence[str], depth: int, vectors: NDArray[np.float32] | None, version: str
 ) -> list[list[str]]:
     found: list[list[str]] = []
-    async with asked(target, OPTION) as (service, stub):
+    async with asked(target, _OPTION) as (service, stub):
         with bar(len(queries), done=0) as told:
             for start in range(0, len(queries), _QUERIES_A_CALL):
                 part = slice(start, start + _QUERIES_A_CALL)

@@ -5,11 +5,9 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-import numpy as np
-
 from services.gateway.ports import Candidate
 from services.gateway.ranking import rank
-from services.trainer.evaluate.encode import Encoder, Vectors
+from services.trainer.evaluate.encode import Encoder, Vectors, highest
 from services.vector_retrieval.fusion import Found, Linear, fuse
 from shared.inference.scorer import Scorer
 from tests.evaluation.lexical import Bm25, best
@@ -80,8 +78,7 @@ class ByVector:
     def search(self, query: str, depth: int) -> dict[str, float]:
         """See `Retriever`."""
         scores = self._vectors @ self._encoder.queries([query])[0]
-        top = np.argpartition(-scores, min(depth, len(scores)) - 1)[:depth]
-        return {self._ids[at]: float(scores[at]) for at in top[np.argsort(-scores[top], kind="stable")]}
+        return {self._ids[at]: float(scores[at]) for at in highest(scores, depth)}
 
     def judge(self, query: str, item_ids: Sequence[str]) -> list[float]:
         """See `Retriever`."""

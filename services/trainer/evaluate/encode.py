@@ -131,7 +131,7 @@ def scored(encoder: Encoder, queries: Sequence[str], items: Vectors) -> Iterator
         yield from encoder.queries(queries[start : start + _QUERIES_AT_A_TIME]) @ items.T
 
 
-def best(row: Vectors, depth: int) -> list[int]:
+def highest(row: Vectors, depth: int) -> list[int]:
     """Places of the `depth` highest of `row`, the highest first; equal ones stay in the order of the row."""
     count = min(depth, len(row))
     top = np.sort(np.argpartition(-row, count - 1)[:count])

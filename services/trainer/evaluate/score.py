@@ -9,7 +9,7 @@ import numpy as np
 
 from services.trainer.errors import JobError
 from services.trainer.evaluate.classification import Classification, best_threshold, classify
-from services.trainer.evaluate.encode import Encoder, Named, Vectors, best, scored
+from services.trainer.evaluate.encode import Encoder, Named, Vectors, highest, scored
 from services.trainer.evaluate.measures import NDCG_10, Qrels, Run, per_query
 from services.trainer.evaluate.resampling import Judged
 from services.trainer.prepared import Grades, PreparedSet
@@ -129,7 +129,7 @@ def _search(encoder: Encoder, split: Split, ids: list[str], items: Vectors, dept
     for key, row in zip(split.queries, scored(encoder, list(split.queries.values()), items), strict=True):
         pairs[key] = {item: float(row[place[item]]) for item in split.qrels[key]}
         if depth:
-            run[key] = {ids[at]: float(row[at]) for at in best(row, depth)}
+            run[key] = {ids[at]: float(row[at]) for at in highest(row, depth)}
     return run, pairs
 
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Collection, Mapping
 
 from services.trainer import retrieval
-from services.trainer.evaluate.encode import Encoder, best, scored
+from services.trainer.evaluate.encode import Encoder, highest, scored
 from services.trainer.finetune.data import Judgements
 from services.trainer.prepared import Grades
 
@@ -34,7 +34,7 @@ def mined_negatives(
     queries = [judgements.queries[key] for key in positives]
     for key, row in zip(positives, scored(encoder, queries, vectors), strict=True):
         good = {texts[item] for item, grade in judgements.judged[key].items() if grade >= _middle(grades)}
-        ranked = [at for at in best(row, RANKS[1] + len(good)) if texts[ids[at]] not in good]
+        ranked = [at for at in highest(row, RANKS[1] + len(good)) if texts[ids[at]] not in good]
         for item in positives[key]:
             most = (1 - _MARGIN) * row[place[item]]
             choice = [ids[at] for at in ranked[slice(*RANKS)] if row[at] <= most]

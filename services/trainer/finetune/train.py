@@ -112,13 +112,13 @@ def _negatives(
 
 
 def _found(options: FinetuneOptions, prepared: PreparedSet, judgements: data.Judgements) -> list[str]:
+    if options.negatives is Negatives.RETRIEVED and not options.retrieval:
+        raise JobError("--negatives retrieved needs --retrieval host:port of a running vector_retrieval")
     # As it is served: an index has the vectors of the int8 graph.
     encoder = KeptEncoder(open_encoder(options.base, Precision.INT8), runs.parts_of(options))
     texts, grades = {item.id: encoder.item_text(item) for item in prepared.items()}, prepared.report.grades
     if options.negatives is Negatives.MINED:
         return negatives.mined_negatives(judgements, encoder, texts, grades, options.seed)
-    if not options.retrieval:
-        raise JobError("--negatives retrieved needs --retrieval host:port of a running vector_retrieval")
     found = negatives.retrieved(options.retrieval, encoder, judgements)
     return negatives.found_negatives(found, judgements, texts, grades, options.seed)
 

@@ -6,6 +6,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 
+from services.trainer.evaluate.encode import highest
 from services.trainer.evaluate.measures import NDCG_10, per_query
 from services.trainer.finetune.data import Judgements, Texts
 from services.trainer.finetune.model import encode
@@ -46,7 +47,7 @@ class RetrievalValidation(SentenceEvaluator):
         """NDCG@10 and Recall@100, means over queries."""
         queries, items = encode(model, self._queries, Tower.QUERY), encode(model, self._items, Tower.ITEM)
         run = {
-            key: {self._ids[at]: float(scores[at]) for at in np.argsort(-scores, kind="stable")[:_TOP]}
+            key: {self._ids[at]: float(scores[at]) for at in highest(scores, _TOP)}
             for key, scores in zip(self._keys, queries @ items.T, strict=True)
         }
         found = per_query(self._judged, run, self._grades, (NDCG_10, "recall@100"))

@@ -8,8 +8,8 @@ from datasets import Dataset
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
 _BATCHES_SORTED_TOGETHER = 50
-"""As many as transformers sorts together by length: chance still decides which pairs meet, within a fiftieth of what is
-near in length."""
+"""As many as transformers sorts together by length: enough for hardly any padding, and chance decides which pairs of
+like length meet."""
 
 
 class SimilarLengthBatches(DefaultBatchSampler):
@@ -17,7 +17,7 @@ class SimilarLengthBatches(DefaultBatchSampler):
     shorter ones up costs as much as what is read."""
 
     def __init__(self, dataset: Dataset, batch_size: int, drop_last: bool, **others: Any) -> None:
-        """`dataset`: columns query and item. `others`: see `DefaultBatchSampler`."""
+        """`dataset`: columns query and item, whose characters are counted. `others`: see `DefaultBatchSampler`."""
         super().__init__(dataset, batch_size, drop_last, **others)
         columns = (dataset["query"], dataset["item"])
         self._lengths = torch.tensor([len(query) + len(item) for query, item in zip(*columns, strict=True)])

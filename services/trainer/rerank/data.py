@@ -9,7 +9,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from services.trainer import retrieval
-from services.trainer.evaluate.encode import Encoder, best, scored
+from services.trainer.evaluate.encode import Encoder, highest, scored
 from services.trainer.finetune.data import Judgements, Texts
 from services.trainer.parts import Parts, digest
 from services.trainer.prepared import Grades
@@ -69,7 +69,7 @@ def retrieved_items(
 
     def places(queries: Sequence[str]) -> NDArray[np.int64]:
         """(queries, depth): places in `ids`."""
-        return np.array([best(row, depth) for row in scored(retriever, queries, vectors)], np.int64)
+        return np.array([highest(row, depth) for row in scored(retriever, queries, vectors)], np.int64)
 
     of = ["best items", retriever.digest, depth, digest(texts)]
     ranked = parts.rows(of, [judgements.queries[key] for key in keys], places)

@@ -121,6 +121,16 @@ def test_a_reranker_with_all_of_the_say_decides_the_order(vectors: ByVector, run
     assert reranked.judge("red desk", ["b", "l"]) == [0.25, 1.0]
 
 
+def test_one_scoring_serves_every_share(vectors: ByVector, runner: asyncio.Runner) -> None:
+    texts, shares = {"d": "xxx", "l": "x", "b": "xxxx", "r": "xx"}, (0.0, 0.5, 1.0)
+    reranked = Reranked("lengths", vectors, Lengths(), texts, 0.5, runner)  # type: ignore[arg-type]
+    found = reranked.by_share("red desk", 4, shares)
+    assert found == [reranked.weighing(share).search("red desk", 4) for share in shares]
+    assert next(iter(found[0])) == "d"
+    assert list(found[2]) == ["l", "r", "d", "b"]
+    assert reranked.weighing(0.25).name == "words + lengths, share 0.25"
+
+
 def test_a_reranker_sees_the_first_candidates_alone(runner: asyncio.Runner) -> None:
     many = {str(at): "red" for at in range(60)}
     encoder = Words()

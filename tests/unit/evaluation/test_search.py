@@ -1,6 +1,7 @@
 """The whole of task "search" on a made-up shop and the bundled model."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from deploy.local.spec import DEFAULT_BUNDLE
 from services.trainer.evaluate.encode import BundleEncoder, open_encoder
+from services.trainer.evaluate.score import Data
 from services.trainer.prepared import PreparedSet
 from shared.bundles import Precision
 from tests.benchmarks.figures import Figure
@@ -77,3 +79,31 @@ def test_vectors_of_a_catalogue_are_made_once(
 ) -> None:
     monkeypatch.setattr(BundleEncoder, "items", lambda *_: pytest.fail("encoded again"))
     assert _run(prepared, run.cache).figures[dense].value == run.figures[dense].value
+
+
+class Preferring:
+    """A re-ranker that finds what is good at one share alone, and remembers what it was asked."""
+
+    def __init__(self, data: Data, share: float) -> None:
+        self._data, self._share = data, share
+        self.asked: list[str] = []
+
+    def by_share(self, query: str, depth: int, weights: Sequence[float]) -> list[dict[str, float]]:
+        self.asked.append(query)
+        key = next(key for key, text in self._data.tuning.queries.items() if text == query)
+        good = max(self._data.tuning.qrels[key], key=lambda item: self._data.tuning.qrels[key][item])
+        return [{good: 1.0} if weight == self._share else {} for weight in weights]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 1.0])
+def test_the_share_is_the_best_of_the_validation_split(prepared: PreparedSet, share: float) -> None:
+    data = Data(prepared, "test")
+    reranked = Preferring(data, share)
+    assert search._share(reranked, 0.5, data) == share  # type: ignore[arg-type]
+    assert set(reranked.asked) == set(data.tuning.queries.values())
+    assert not set(reranked.asked) & set(data.split.queries.values())
+
+
+def test_without_other_queries_the_share_is_the_gateways(prepared: PreparedSet) -> None:
+    data = Data(prepared, "valid")
+    assert search._share(Preferring(data, 0.1), 0.5, data) == 0.5  # type: ignore[arg-type]

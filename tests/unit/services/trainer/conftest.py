@@ -1,11 +1,15 @@
 """A base model of a few thousand random weights, in the Hugging Face layout."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from services.trainer.base import open_base
+from services.trainer.errors import JobError
 from tests.support.tiny_bundle import write_tokenizer
 
 torch = pytest.importorskip("torch")
@@ -49,6 +53,21 @@ def make_base(path: Path, model_type: str = "bert", labels: int = 0, seed: int =
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_base(tmp_path_factory.mktemp("base") / "tiny")
+
+
+def assert_goes_on(job: Callable[[Any], Any], options: Any, whole: Path, computed: list[Any], *, done: int) -> None:
+    """`job`, which `stopped_once` stops after `done` of what is `computed`, computes the rest when it is resumed, and
+    ends in the weights of one that was not stopped, in `whole`."""
+    with pytest.raises(KeyboardInterrupt):
+        job(options)
+    with pytest.raises(JobError, match="is not empty"):
+        job(options)
+    assert len(computed) == done
+    job(replace(options, resume=True))
+    stopped, computed[:] = list(computed), []
+    job(replace(options, out=whole))
+    assert stopped == computed
+    assert_same_weights(options.out, whole)
 
 
 def assert_same_weights(one: Path, other: Path) -> None:

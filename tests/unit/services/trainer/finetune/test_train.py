@@ -24,7 +24,7 @@ from services.trainer.record import read_record
 from services.trainer.run_options import MixedPrecision
 from tests.support.judged_shop import COLOURS, THINGS, make_prepared
 from tests.support.stopping import stopped_once
-from tests.unit.services.trainer.conftest import assert_same_weights
+from tests.unit.services.trainer.conftest import assert_goes_on, assert_same_weights
 
 
 @pytest.fixture(scope="module")
@@ -201,14 +201,7 @@ def test_mining_that_was_stopped_encodes_the_rest(
 ) -> None:
     mining = replace(options, negatives=Negatives.MINED)
     encoded = stopped_once(monkeypatch, FolderEncoder, "items", after=2, rows=20)
-    with pytest.raises(KeyboardInterrupt):
-        finetune(mining)
-    assert len(encoded) == 40
-    finetune(replace(mining, resume=True))
-    stopped, encoded[:] = list(encoded), []
-    finetune(replace(mining, out=tmp_path / "whole"))
-    assert stopped == encoded
-    assert_same_weights(mining.out, tmp_path / "whole")
+    assert_goes_on(finetune, mining, tmp_path / "whole", encoded, done=40)
 
 
 def test_what_does_not_fit_is_named(options: FinetuneOptions) -> None:

@@ -14,7 +14,7 @@ def test_every_pair_comes_once_an_epoch(lengths: list[int], size: int, drop_last
     batches = SimilarLengthBatches(pairs(lengths), size, drop_last, seed=3)
     found = list(batches)
     assert len(found) == len(batches)
-    assert all(len(batch) == size for batch in found[:-1]) or not drop_last
+    assert sum(len(batch) != size for batch in found) <= (0 if drop_last else 1)
     places = [at for batch in found for at in batch]
     assert len(set(places)) == len(places)
     assert len(lengths) - len(places) == (len(lengths) % size if drop_last else 0)

@@ -23,7 +23,7 @@ from services.trainer.rerank.validation import ListValidation
 from shared.bundles import BundleKind, Floors
 from tests.support.judged_shop import make_prepared
 from tests.support.stopping import stopped_once
-from tests.unit.services.trainer.conftest import assert_same_weights, make_base
+from tests.unit.services.trainer.conftest import assert_goes_on, assert_same_weights, make_base
 
 ANY = Floors(cosine_mean=0.0, cosine_min=-1.0, overlap_at_10=0.0, ndcg_drop=1.0)
 
@@ -104,16 +104,7 @@ def test_a_teacher_that_was_stopped_scores_the_rest(
     distilled: RerankOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored = stopped_once(monkeypatch, models, "logits", after=2, rows=100)
-    with pytest.raises(KeyboardInterrupt):
-        finetune_reranker(distilled)
-    with pytest.raises(JobError, match="is not empty"):
-        finetune_reranker(distilled)
-    assert len(scored) == 200
-    finetune_reranker(replace(distilled, resume=True))
-    stopped, scored[:] = list(scored), []
-    finetune_reranker(replace(distilled, out=tmp_path / "whole"))
-    assert stopped == scored
-    assert_same_weights(distilled.out, tmp_path / "whole")
+    assert_goes_on(finetune_reranker, distilled, tmp_path / "whole", scored, done=200)
 
 
 def test_what_was_found_before_training_is_not_computed_again(
