@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,18 @@ def claim(
         raise JobError(f"{out} is not empty: give another --out, remove it, or --resume its run")
     out.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def claimed(options: RunOptions, data_hash: str) -> Iterator[None]:
+    """`claim`, taken back where the run ends before there is anything to go on from: what an error asks for, fewer
+    pairs a batch or a service that answers, can then be had with the same --out."""
+    claim(options, data_hash)
+    try:
+        yield
+    finally:
+        if _first_process() and [file.name for file in options.out.glob("*")] == [_OPTIONS]:
+            (options.out / _OPTIONS).unlink()
 
 
 def processes() -> int:

@@ -39,27 +39,27 @@ def finetune(options: FinetuneOptions, callbacks: Sequence[TrainerCallback] = ()
     Raises `JobError` when data, base or options do not fit together.
     """
     prepared, base = open_prepared(options.data), open_base(options.base)
-    runs.claim(options, prepared.content_hash)
-    set_seed(options.seed)
-    texts = data.Texts(base.item_template, base.prompts)
-    max_tokens = min(options.max_item_tokens, base.max_tokens)
-    model = _model(options, base, max_tokens)
-    items = texts.items(prepared)
-    datasets = _datasets(options, prepared, base, texts, items)
-    validation = _validation(options, prepared, texts, items)
-    if options.lora_rank:
-        models.add_lora(model, options.lora_rank)
-    log.info(
-        "%s rows, %s validation queries, %.1f %% of the weights are trained",
-        *(f"{len(datasets['ranking']):,}", f"{options.validation_queries:,}", 100 * models.trainable_share(model)),
-    )
-    trainer = _trainer(options, model, datasets, validation)
-    for each in callbacks:
-        trainer.add_callback(each)
-    written = runs.train(trainer, options, prepared, base, max_tokens=max_tokens, metric=METRIC)
-    if trainer.is_world_process_zero():
-        _write(options, model, written)
-    return written
+    with runs.claimed(options, prepared.content_hash):
+        set_seed(options.seed)
+        texts = data.Texts(base.item_template, base.prompts)
+        max_tokens = min(options.max_item_tokens, base.max_tokens)
+        model = _model(options, base, max_tokens)
+        items = texts.items(prepared)
+        datasets = _datasets(options, prepared, base, texts, items)
+        validation = _validation(options, prepared, texts, items)
+        if options.lora_rank:
+            models.add_lora(model, options.lora_rank)
+        log.info(
+            "%s rows, %s validation queries, %.1f %% of the weights are trained",
+            *(f"{len(datasets['ranking']):,}", f"{options.validation_queries:,}", 100 * models.trainable_share(model)),
+        )
+        trainer = _trainer(options, model, datasets, validation)
+        for each in callbacks:
+            trainer.add_callback(each)
+        written = runs.train(trainer, options, prepared, base, max_tokens=max_tokens, metric=METRIC)
+        if trainer.is_world_process_zero():
+            _write(options, model, written)
+        return written
 
 
 def _model(options: FinetuneOptions, base: BaseModel, max_tokens: int) -> SentenceTransformer:

@@ -47,26 +47,26 @@ def pretrain(options: PretrainOptions) -> TrainingRecord:
     """
     prepared, base = open_prepared(options.data), open_base(options.base)
     base.check_one_tower("pretrain")
-    runs.claim(options, prepared.content_hash)
-    set_seed(options.seed)
-    texts = Texts(base.item_template, base.prompts)
-    max_tokens = min(options.max_item_tokens, base.max_tokens)
-    model = models.load(base, max_tokens)
-    catalogue = data.read_catalogue(prepared, texts, options.items, options.validation_queries, options.seed)
-    task = _task(options, prepared, texts, catalogue, model)
-    if len(task.dataset) < options.batch:
-        raise JobError(f"{len(task.dataset)} rows do not fill one batch of {options.batch}: lower --batch")
-    metric = str(task.validation.primary_metric)
-    log.info("%s rows of %s items, validated by %s", f"{len(task.dataset):,}", f"{len(catalogue.learnt):,}", metric)
-    trainer = _trainer(options, model, task, metric)
-    written = runs.train(trainer, options, prepared, base, max_tokens=max_tokens, metric=metric)
-    if trainer.is_world_process_zero():
-        models.save(model, options.out)
-        runs.finish(options, written)
-        log.info("%s: %d steps in %.0f s, %s", options.out, written.steps, written.seconds, written.evaluation)
-        if written.evaluation[metric] <= written.evaluation[f"base_{metric}"]:
-            log.warning("no better than its base: use that one, or train longer, or with another --objective")
-    return written
+    with runs.claimed(options, prepared.content_hash):
+        set_seed(options.seed)
+        texts = Texts(base.item_template, base.prompts)
+        max_tokens = min(options.max_item_tokens, base.max_tokens)
+        model = models.load(base, max_tokens)
+        catalogue = data.read_catalogue(prepared, texts, options.items, options.validation_queries, options.seed)
+        task = _task(options, prepared, texts, catalogue, model)
+        if len(task.dataset) < options.batch:
+            raise JobError(f"{len(task.dataset)} rows do not fill one batch of {options.batch}: lower --batch")
+        metric = str(task.validation.primary_metric)
+        log.info("%s rows of %s items, validated by %s", f"{len(task.dataset):,}", f"{len(catalogue.learnt):,}", metric)
+        trainer = _trainer(options, model, task, metric)
+        written = runs.train(trainer, options, prepared, base, max_tokens=max_tokens, metric=metric)
+        if trainer.is_world_process_zero():
+            models.save(model, options.out)
+            runs.finish(options, written)
+            log.info("%s: %d steps in %.0f s, %s", options.out, written.steps, written.seconds, written.evaluation)
+            if written.evaluation[metric] <= written.evaluation[f"base_{metric}"]:
+                log.warning("no better than its base: use that one, or train longer, or with another --objective")
+        return written
 
 
 def _task(

@@ -40,20 +40,20 @@ def finetune_reranker(options: RerankOptions) -> TrainingRecord:
     base.check_one_tower("finetune-reranker")
     if (options.loss is RankLoss.DISTILL) != bool(options.teacher):
         raise JobError("--loss distill and --teacher belong together")
-    runs.claim(options, prepared.content_hash)
-    set_seed(options.seed)
-    max_tokens = min(options.max_pair_tokens, base.max_tokens)
-    model = models.load(base, max_tokens)
-    if options.layers:
-        models.keep_layers(model, options.layers)
-    texts = Texts(base.item_template, base.prompts)
-    trainer = _trainer(options, model, *_lists(options, prepared, texts))
-    written = runs.train(trainer, options, prepared, base, max_tokens=max_tokens, metric=METRIC)
-    if trainer.is_world_process_zero():
-        models.save(model, options.out)
-        runs.finish(options, written)
-        log.info("%s: %d steps in %.0f s, %s", options.out, written.steps, written.seconds, written.evaluation)
-    return written
+    with runs.claimed(options, prepared.content_hash):
+        set_seed(options.seed)
+        max_tokens = min(options.max_pair_tokens, base.max_tokens)
+        model = models.load(base, max_tokens)
+        if options.layers:
+            models.keep_layers(model, options.layers)
+        texts = Texts(base.item_template, base.prompts)
+        trainer = _trainer(options, model, *_lists(options, prepared, texts))
+        written = runs.train(trainer, options, prepared, base, max_tokens=max_tokens, metric=METRIC)
+        if trainer.is_world_process_zero():
+            models.save(model, options.out)
+            runs.finish(options, written)
+            log.info("%s: %d steps in %.0f s, %s", options.out, written.steps, written.seconds, written.evaluation)
+        return written
 
 
 def _lists(options: RerankOptions, prepared: PreparedSet, texts: Texts) -> tuple[list[data.RankedList], ListValidation]:

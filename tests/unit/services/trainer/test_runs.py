@@ -1,10 +1,12 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from services.trainer import record
+from services.trainer.errors import JobError
 from services.trainer.run_options import RunOptions
-from services.trainer.runs import arguments, best, go_on_or_clear
+from services.trainer.runs import arguments, best, claim, claimed, go_on_or_clear
 
 
 def test_what_is_told_is_of_the_weights_that_were_kept() -> None:
@@ -41,6 +43,28 @@ def test_a_run_goes_on_from_checkpoints_and_parts_until_it_has_ended(tmp_path: P
     (out / record.FILE).touch()
     assert not go_on_or_clear(out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("error", [JobError, KeyboardInterrupt])
+def test_a_run_that_ends_with_nothing_to_go_on_from_leaves_its_folder_to_another(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    options = RunOptions(data=Path("data"), out=tmp_path / "out")
+
+    def run(batch: int, makes: str = "") -> None:
+        with claimed(replace(options, batch=batch), "abc"):
+            with pytest.raises(JobError, match="is not empty"):
+                claim(options, "abc")
+            if makes:
+                (options.out / makes).mkdir()
+            raise error
+
+    with pytest.raises(error):
+        run(batch=8)
+    with pytest.raises(error):
+        run(batch=4, makes="parts")
+    with pytest.raises(JobError, match="is not empty"):
+        run(batch=2)
 
 
 def test_an_image_says_of_what_commit_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
