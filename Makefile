@@ -168,7 +168,7 @@ bench: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure: PART=e
 TASK ?= recommend
 
 .PHONY: evaluate
-evaluate: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure quality: TASK=recommend, or TASK=search ARGS="--model … --reranker … --served", or --prepared for a shop of yours
+evaluate: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Measure quality: TASK=recommend, or TASK=search ARGS="--model … --reranker … --distilled … --served", or --prepared for a shop of yours
 	@$(PY) -m tests.evaluation --task $(TASK) $(ARGS)
 
 .PHONY: milvus-server

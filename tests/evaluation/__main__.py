@@ -34,6 +34,9 @@ def _arguments() -> argparse.Namespace:
     found.add_argument("--base", default=str(DEFAULT_BUNDLE), help="zero-shot (%(default)s)")
     found.add_argument("--model", action="append", default=[], help="fine-tuned bi-encoder; repeat for several")
     found.add_argument("--reranker", action="append", default=[], type=Path, help="cross-encoder bundle; repeat")
+    found.add_argument(
+        "--distilled", action="append", default=[], type=Path, help="bundle distilled from the last --reranker; repeat"
+    )
     found.add_argument("--served", action="store_true", help="also through the running mesh: minutes of loading")
     found.add_argument("--precision", type=Precision, choices=list(Precision), default=Precision.INT8)
     given = parser.parse_args()
@@ -49,7 +52,7 @@ def _say(line: str) -> None:
 
 
 def _search(given: argparse.Namespace) -> int:
-    models = search.Models(given.base, given.model, given.reranker, given.precision, given.served)
+    models = search.Models(given.base, given.model, given.reranker, given.precision, given.served, given.distilled)
     found: list[figures.Figure] = []
     try:
         for prepared in _judged(given):

@@ -9,7 +9,7 @@ import contextlib
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ from tests.evaluation import goals, served
 from tests.evaluation.goals import RECALL, Part
 from tests.evaluation.lexical import Bm25
 from tests.evaluation.measured import Measured
-from tests.evaluation.retrievers import HALF, ByVector, ByWords, Hybrid, Random, Reranked, Retriever, fused
+from tests.evaluation.retrievers import HALF, RERANKED, ByVector, ByWords, Hybrid, Random, Reranked, Retriever, fused
 from tests.evaluation.texts import VECTORS
 
 Report = Callable[[str], None]
@@ -46,11 +46,13 @@ SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0)
 """The same of a re-ranker."""
 _SHARE_QUERIES = 400
 """Queries that choose it: a re-ranker takes a tenth of a second for each."""
+_TIMED_QUERIES = 100
+"""Queries that two re-rankers are timed by, in turns."""
 
 
 @dataclass(frozen=True)
 class Models:
-    """What is measured: bundles or model folders. `rerankers` are bundles of cross-encoders."""
+    """What is measured: bundles or model folders. Re-rankers are bundles of cross-encoders."""
 
     base: str
     tuned: Sequence[str]
@@ -58,11 +60,19 @@ class Models:
     precision: Precision
     through_mesh: bool
     """Whether the last of `tuned` (else `base`) and the re-rankers are measured through the running mesh, too."""
+    distilled: Sequence[Path] = ()
+    """Re-rankers that learnt from the last of `rerankers`."""
 
     @property
     def best(self) -> Path:
         """The one that is re-ranked and served: a bundle."""
         return Path((self.base, *self.tuned)[-1])
+
+    @property
+    def reranking(self) -> list[tuple[Path, Part | None]]:
+        """What re-ranks, each with the part that it plays: late interaction of `best` first."""
+        cross_encoders = ((path, Part.CROSS_ENCODER) for path in self.rerankers)
+        return [(self.best, None), *cross_encoders, *((path, Part.DISTILLED) for path in self.distilled)]
 
 
 def run(prepared: PreparedSet, split: str, models: Models, cache: Path, report: Report) -> list[Figure]:
@@ -72,17 +82,20 @@ def run(prepared: PreparedSet, split: str, models: Models, cache: Path, report: 
     with contextlib.ExitStack() as stack:
         measured: list[Measured] = []
         parts: dict[Part, Measured] = {}
+        ways: dict[Part, Retriever] = {}
         for part, retriever in _retrievers(data, models, cache, stack, report):
             one = _measure(retriever, data)
             report(_line(one))
             measured.append(one)
             if part is not None:
-                parts[part] = one
+                parts[part], ways[part] = one, retriever
+        times = _timed(ways, data)
         for one in _served(data, models, cache / "shop") if models.through_mesh else ():
             report(_line(one))
             measured.append(one)
-    reached = goals.reached if "train" in prepared.report.splits else goals.carried_over
-    return [_figure(one, where) for one in measured] + reached(parts, where) + _comparisons(measured, where)
+    own = "train" in prepared.report.splits
+    reached = goals.reached(parts, where, times) if own else goals.carried_over(parts, where)
+    return [_figure(one, where) for one in measured] + reached + _comparisons(measured, where)
 
 
 def _retrievers(
@@ -113,15 +126,17 @@ def _retrievers(
         BundleKind.BI_ENCODER: settings.rerank_weight_late_interaction,
         BundleKind.CROSS_ENCODER: settings.rerank_weight_cross_encoder,
     }
-    for path in (models.best, *models.rerankers):
+    for path, part in models.reranking:
         bundle = load_bundle(path)
         scorer = stack.enter_context(_running(bundle, runner))
         texts = {item.id: bundle.item_text(item) for item in data.items}
         cross = bundle.manifest.kind is BundleKind.CROSS_ENCODER
         name = bundle.manifest.name if cross else f"late interaction of {bundle.manifest.name}"
-        part = Part.CROSS_ENCODER if cross and models.tuned else None
         reranked = Reranked(name, best, scorer, texts, weights[bundle.manifest.kind], runner)
-        yield part, reranked.weighing(_share(reranked, weights[bundle.manifest.kind], data))
+        yield (
+            part if cross and models.tuned else None,
+            reranked.weighing(_share(reranked, weights[bundle.manifest.kind], data)),
+        )
 
 
 @contextmanager
@@ -139,7 +154,7 @@ def _running(bundle: Bundle, runner: asyncio.Runner) -> Iterator[Scorer]:
 def _served(data: Data, models: Models, folder: Path) -> Iterator[Measured]:
     # What an earlier run left behind when it failed.
     shutil.rmtree(folder, ignore_errors=True)
-    for at, reranker in enumerate((None, models.best, *models.rerankers)):
+    for at, reranker in enumerate((None, *(path for path, _ in models.reranking))):
         with served.served(() if at else data.items, models.best, reranker, folder) as mesh:
             yield _measure(mesh, data)
     shutil.rmtree(folder)
@@ -209,6 +224,21 @@ def _measure(retriever: Retriever, data: Data) -> Measured:
         ]
         auc = float(roc_auc_score([label for label, _ in judged], [value for _, value in judged]))
     return Measured(retriever.name, by_query, auc, statistics.median(taken))
+
+
+def _timed(ways: Mapping[Part, Retriever], data: Data) -> dict[Part, float]:
+    """What a cross-encoder and one distilled from it take to put the first `RERANKED` in order: milliseconds, medians
+    over the same queries, in turns. Nothing where one of the two is missing."""
+    if not {Part.HYBRID, Part.CROSS_ENCODER, Part.DISTILLED} <= ways.keys():
+        return {}
+    taken: dict[Part, list[float]] = {Part.CROSS_ENCODER: [], Part.DISTILLED: []}
+    for query in list(data.split.queries.values())[:_TIMED_QUERIES]:
+        found = list(ways[Part.HYBRID].search(query, RERANKED))
+        for part, times in taken.items():
+            started = time.perf_counter()
+            ways[part].judge(query, found)
+            times.append((time.perf_counter() - started) * 1000)
+    return {part: statistics.median(times) for part, times in taken.items()}
 
 
 def _judged(retriever: Retriever, split: Split) -> dict[str, dict[str, float]] | None:

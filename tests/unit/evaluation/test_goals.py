@@ -53,6 +53,29 @@ def test_a_cross_encoder_tells_the_judged_items_apart_better_than_every_bi_encod
     assert by_name(parts)["AUC of judged pairs, a cross-encoder over both ÷ every bi-encoder"].met is met
 
 
+@pytest.mark.parametrize(("student", "met"), [(0.4190, False), (0.4195, True), (0.4300, True)])
+def test_a_distilled_one_keeps_nearly_all_that_its_teacher_adds(student: float, met: bool) -> None:
+    parts = {Part.HYBRID: measured(0.4), Part.CROSS_ENCODER: measured(0.42), Part.DISTILLED: measured(student)}
+    figure = by_name(parts)[f"{NDCG_10} over the hybrid's, a small one distilled from it ÷ its teacher"]
+    assert figure.met is met
+    assert figure.value == pytest.approx((student - 0.4) / 0.02)
+
+
+def test_nothing_is_kept_of_a_teacher_that_adds_nothing() -> None:
+    parts = {Part.HYBRID: measured(0.4), Part.CROSS_ENCODER: measured(0.39), Part.DISTILLED: measured(0.41)}
+    figure = by_name(parts)[f"{NDCG_10} over the hybrid's, a small one distilled from it ÷ its teacher"]
+    assert figure.value is None
+    assert figure.met is None
+    assert figure.note == "the teacher adds nothing: -0.0100"
+
+
+@pytest.mark.parametrize(("ms", "met"), [(34.0, False), (33.0, True)])
+def test_a_distilled_one_takes_a_third_of_its_teachers_time(ms: float, met: bool) -> None:
+    (figure,) = reached({}, "test", {Part.CROSS_ENCODER: 100.0, Part.DISTILLED: ms})
+    assert figure.goal.name == "goal, test: time, a small one distilled from it ÷ its teacher"
+    assert figure.met is met
+
+
 @pytest.mark.parametrize(("ours", "met"), [(0.899, False), (0.9, True), (0.901, True)])
 def test_in_another_shop_it_is_enough_to_lose_nothing(ours: float, met: bool) -> None:
     (figure,) = carried_over({Part.TUNED: measured(ours), Part.UNTRAINED: measured(0.9)}, "other, test")

@@ -14,6 +14,8 @@ from services.trainer.prepared import PreparedSet
 from shared.bundles import Precision
 from tests.benchmarks.figures import Figure
 from tests.evaluation import search
+from tests.evaluation.goals import Part
+from tests.evaluation.retrievers import RERANKED, Retriever
 from tests.evaluation.search import Models
 from tests.support.default_model import need_default_model
 from tests.support.judged_shop import make_prepared
@@ -107,3 +109,38 @@ def test_the_share_is_the_best_of_the_validation_split(prepared: PreparedSet, sh
 def test_without_other_queries_the_share_is_the_gateways(prepared: PreparedSet) -> None:
     data = Data(prepared, "valid")
     assert search._share(Preferring(data, 0.1), 0.5, data) == 0.5  # type: ignore[arg-type]
+
+
+class Taking:
+    """A way that takes its time, by a clock that only it moves, and remembers whom it was asked after."""
+
+    name = "taking"
+
+    def __init__(self, name: str, seconds: float, clock: list[float], asked: list[str]) -> None:
+        self._name, self._seconds, self._clock, self._asked = name, seconds, clock, asked
+
+    def search(self, query: str, depth: int) -> dict[str, float]:
+        self._clock[0] += 5.0
+        return {f"{query} {at}": 1.0 for at in range(depth)}
+
+    def judge(self, query: str, item_ids: Sequence[str]) -> list[float]:
+        assert list(item_ids) == [f"{query} {at}" for at in range(RERANKED)]
+        self._asked.append(self._name)
+        self._clock[0] += self._seconds
+        return [0.0] * len(item_ids)
+
+
+def test_rerankers_are_timed_in_turns_without_the_search_before_them(
+    prepared: PreparedSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, asked = [0.0], list[str]()
+    monkeypatch.setattr("tests.evaluation.search.time.perf_counter", lambda: clock[0])
+    ways: dict[Part, Retriever] = {
+        part: Taking(part, seconds, clock, asked)
+        for part, seconds in ((Part.HYBRID, 9.0), (Part.CROSS_ENCODER, 0.25), (Part.DISTILLED, 0.125))
+    }
+    data = Data(prepared, "test")
+    assert search._timed(ways, data) == {Part.CROSS_ENCODER: 250.0, Part.DISTILLED: 125.0}
+    assert asked == [Part.CROSS_ENCODER, Part.DISTILLED] * len(data.split.queries)
+    del ways[Part.DISTILLED]
+    assert search._timed(ways, data) == {}
