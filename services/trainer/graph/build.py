@@ -115,33 +115,52 @@ class _Encoder:
         return self.norm(word, place, "embeddings.LayerNorm", "embedded")
 
     def attention(self, x: str, packing: _Packing, layer: str, name: str) -> str:
-        """x: packed (total, hidden) → attended, packed."""
-        graph, hidden = self.graph, self.model.hidden
+        """x: packed (total, hidden) → attended, padded (batch, tokens, hidden)."""
+        graph = self.graph
         names = [f"{layer}.attention.self.{part}" for part in ("query", "key", "value")]
         weight = np.concatenate([self.weight(f"{part}.weight").T for part in names], axis=1)
         bias = np.concatenate([self.weight(f"{part}.bias") for part in names])
         qkv = self.linear(graph, x, f"{name}.qkv", weight, bias)
         padded = graph.node("Gather", [qkv, packing.restore], f"{name}.qkv_padded")
         query, key, value = graph.nodes("Split", [padded], [f"{name}.{part}" for part in "qkv"], axis=2, num_outputs=3)
-        attended = graph.node(
+        return graph.node(
             "MultiHeadAttention",
             [query, key, value, "", "mask_i32"],
             f"{name}.attended",
             domain=CONTRIB,
             num_heads=self.model.heads,
         )
-        flat = graph.node("Reshape", [attended, graph.integers(-1, hidden)], f"{name}.attended_flat")
-        return graph.node("Gather", [flat, packing.pack], f"{name}.attended_packed")
 
-    def layer(self, x: str, packing: _Packing, index: int) -> str:
+    def all_tokens(self, attended: str, packing: _Packing) -> str:
+        """Padded → packed."""
+        flat = self.graph.node("Reshape", [attended, self.graph.integers(-1, self.model.hidden)], f"{attended}_flat")
+        return self.graph.node("Gather", [flat, packing.pack], f"{attended}_packed")
+
+    def first_tokens(self, x: str, attended: str, packing: _Packing) -> tuple[str, str]:
+        """Of `x`, packed, and `attended`, padded: each text's first token, (batch, hidden)."""
+        first = self.graph.constant("first", np.array(0, np.int64))
+        starts = self.graph.node("Gather", [packing.restore, first], "starts", axis=1)
+        return (
+            self.graph.node("Gather", [x, starts], "first_tokens"),
+            self.graph.node("Gather", [attended, first], "first_attended", axis=1),
+        )
+
+    def layer(self, x: str, packing: _Packing, index: int, *, to_head: bool = False) -> str:
+        """x: packed → packed; or, `to_head`, to each text's first token, which is all that a head reads: attention sees
+        every token, and what comes after it, three quarters of a layer's work, that one alone."""
         graph, layer, name = self.graph, f"encoder.layer.{index}", f"layer{index}"
+        rows = "text" if to_head else "row"
 
         def dense(x: str, part: str, short: str, *, biased: bool = True, after_gelu: bool = False) -> str:
             weight = self.weight(f"{layer}.{part}.weight").T
             bias = self.weight(f"{layer}.{part}.bias") if biased else None
-            return self.linear(graph, x, f"{name}.{short}", weight, bias, after_gelu=after_gelu)
+            return self.linear(graph, x, f"{name}.{short}", weight, bias, after_gelu=after_gelu, rows=rows)
 
         attended = self.attention(x, packing, layer, name)
+        if to_head:
+            x, attended = self.first_tokens(x, attended, packing)
+        else:
+            attended = self.all_tokens(attended, packing)
         projected = dense(attended, "attention.output.dense", "out")
         middle = self.norm(projected, x, f"{layer}.attention.output.LayerNorm", f"{name}.middle")
         wide = dense(middle, "intermediate.dense", "up", biased=False)
@@ -158,9 +177,11 @@ def build_graph(
     encoder = _Encoder(spec, weights, linear, table or Fp32Table())
     packing = encoder.pack()
     x = encoder.embed(packing)
-    for index in range(spec.architecture.layers):
-        x = encoder.layer(x, packing, index)
-    head = _classify if spec.kind is BundleKind.CROSS_ENCODER else _pool
+    last = spec.architecture.layers - 1
+    cross = spec.kind is BundleKind.CROSS_ENCODER
+    for index in range(last + 1):
+        x = encoder.layer(x, packing, index, to_head=cross and index == last)
+    head = _classify if cross else _pool
     return head(encoder, x, packing), encoder.graph.linear_inputs
 
 
@@ -192,9 +213,6 @@ def _pool(encoder: _Encoder, x: str, packing: _Packing) -> onnx.ModelProto:
 def _classify(encoder: _Encoder, x: str, packing: _Packing) -> onnx.ModelProto:
     """The head of `…ForSequenceClassification`: dense, tanh and a projection of the first token, all in fp32."""
     graph, spec, weights = encoder.graph, encoder.spec, encoder.weights
-    first = graph.constant("first", np.array(0, np.int64))
-    starts = graph.node("Gather", [packing.restore, first], "starts", axis=1)
-    x = graph.node("Gather", [x, starts], "first_tokens")
     for layer, name in ((spec.architecture.head, "head"), (spec.architecture.projection, "logits")):
         weight = graph.constant(f"{name}.weight", weights[f"{layer}.weight"].T.astype(np.float32))
         bias = graph.constant(f"{name}.bias", weights[f"{layer}.bias"].astype(np.float32))

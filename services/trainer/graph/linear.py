@@ -27,17 +27,22 @@ class Linear(Protocol):
     """Writes `x @ weight + bias` into a graph."""
 
     def __call__(
-        self, graph: GraphBuilder, x: str, name: str, weight: Array, bias: Array | None, *, after_gelu: bool = False
-    ) -> str:
-        """`x`: (tokens, k) float32; `weight`: (k, n); `bias`: (n,) or None. Returns the value (tokens, n)."""
+        self, graph: GraphBuilder, x: str, name: str, weight: Array, bias: Array | None, *, after_gelu: bool = False,
+        rows: str = "row",
+    ) -> str:  # fmt: skip
+        """`x`: (rows, k) float32; `weight`: (k, n); `bias`: (n,) or None. Returns the value (rows, n).
+
+        `rows` names how many rows there are: layers of one graph with the same name have as many.
+        """
 
 
 class Fp32Linear:
     """A plain matrix product."""
 
     def __call__(
-        self, graph: GraphBuilder, x: str, name: str, weight: Array, bias: Array | None, *, after_gelu: bool = False
-    ) -> str:
+        self, graph: GraphBuilder, x: str, name: str, weight: Array, bias: Array | None, *, after_gelu: bool = False,
+        rows: str = "row",
+    ) -> str:  # fmt: skip
         """See `Linear`."""
         graph.linear_inputs[name] = x
         inputs = [x, graph.constant(f"{name}.weight", weight)]
@@ -60,8 +65,9 @@ class Int8Linear:
     """Layers that stay in fp32."""
 
     def __call__(
-        self, graph: GraphBuilder, x: str, name: str, weight: Array, bias: Array | None, *, after_gelu: bool = False
-    ) -> str:
+        self, graph: GraphBuilder, x: str, name: str, weight: Array, bias: Array | None, *, after_gelu: bool = False,
+        rows: str = "row",
+    ) -> str:  # fmt: skip
         """See `Linear`."""
         if name in self.keep:
             return Fp32Linear()(graph, x, name, weight, bias)
@@ -75,7 +81,7 @@ class Int8Linear:
             shift = (GELU_MINIMUM * steps.sum(axis=0, dtype=np.float64) * scales).astype(np.float32)
             bias = shift if bias is None else bias + shift
         else:
-            quantised, scale, zero = _signed_per_token(graph, x, name)
+            quantised, scale, zero = _signed_per_token(graph, x, name, rows)
         inputs = [
             quantised,
             graph.constant(f"{name}.weight", steps.astype(np.int8)),
@@ -106,13 +112,13 @@ def _column_scales(weight: Array) -> Array:
     return scales
 
 
-def _signed_per_token(graph: GraphBuilder, x: str, name: str) -> tuple[str, str, str]:
+def _signed_per_token(graph: GraphBuilder, x: str, name: str, rows: str) -> tuple[str, str, str]:
     """`x` as bytes around 128, the scale of each row (tokens, 1), and the zero point."""
     size = graph.node("Abs", [x], f"{name}.abs")
     scale = _row_scales(graph, size, name, steps=127)
     zero = graph.constant("u8_128", np.array(128, np.uint8))
-    # One for all layers: each reads every token once.
-    zeros = graph.once("Expand", [zero, graph.once("Shape", [scale], "row_count")], "u8_128_a_row")
+    # One for all layers that have as many rows.
+    zeros = graph.once("Expand", [zero, graph.once("Shape", [scale], f"{rows}_count")], f"u8_128_a_{rows}")
     return _bytes(graph, [x, scale, zeros], name), _column(graph, scale, name), zero
 
 

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -16,6 +17,7 @@ from services.trainer.graph import (
     GraphSpec,
     Int8Linear,
     Int8Table,
+    Linear,
     UnsupportedModelError,
     build_graph,
 )
@@ -53,6 +55,21 @@ def test_an_export_gives_the_models_own_numbers(tmp_path: Path, model_type: str,
     got = session.run(None, feeds(session, rows()))
     for ours, theirs in zip(got, reference.run(batch), strict=True):
         assert np.abs(ours - theirs).max() < 1e-3
+
+
+@pytest.mark.parametrize("linear", [Fp32Linear(), Int8Linear()])
+def test_what_comes_after_the_last_attention_runs_on_the_first_token_alone(tmp_path: Path, linear: Linear) -> None:
+    base = open_base(str(make_base(tmp_path / "base", labels=1)))
+    spec = GraphSpec(Architecture.of(base.config, base.weights), BundleKind.CROSS_ENCODER)
+    model, inputs = build_graph(spec, base.weights, linear)
+    watched = [inputs.get(f"layer{block}.up", f"layer{block}.middle") for block in range(3)]
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in watched)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    logits, *found = session.run(["logits", *watched], feeds(session, rows()))
+    total = sum(len(row.ids) for row in rows())
+    assert [value.shape for value in found] == [(total, 32), (total, 32), (len(rows()), 32)]
+    alone = np.concatenate([session.run(["logits"], feeds(session, [row]))[0] for row in rows()])
+    assert np.abs(logits - alone).max() < 1e-4
 
 
 def test_a_slim_bundle_is_its_int8_graph_and_near_to_fp32(tiny_base: Path, tmp_path: Path) -> None:
