@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Protocol
 
 from services.gateway.ports import Candidate
@@ -96,9 +97,9 @@ class Hybrid:
         self._how = Linear(dense_weight, 1 - dense_weight)
 
     def search(self, query: str, depth: int) -> dict[str, float]:
-        """See `Retriever`. At most twice `HALF` items."""
+        """See `Retriever`. Both together find at most twice `HALF` items."""
         halves = (half.search(query, HALF) for half in (self._dense, self._lexical))
-        return fused(*halves, self._how)
+        return dict(islice(fused(*halves, self._how).items(), depth))
 
     def judge(self, query: str, item_ids: Sequence[str]) -> None:
         """See `Retriever`: a fusion knows only what its halves found."""

@@ -110,6 +110,11 @@ def test_a_hybrid_with_one_weight_orders_as_that_half(
     assert found[:2] == expected
 
 
+def test_a_hybrid_gives_no_more_than_it_is_asked_for(vectors: ByVector, words: ByWords) -> None:
+    both = Hybrid(vectors, words, 0.5)
+    assert list(both.search("red lamp", 2)) == list(both.search("red lamp", 10))[:2]
+
+
 def test_a_fusion_holds_what_either_half_found() -> None:
     assert set(fused({"a": 0.9}, {"b": 7.0}, Linear(0.5, 0.5))) == {"a", "b"}
 
