@@ -9,7 +9,8 @@ from services.trainer.rerank.options import RankLoss, RerankOptions
 HELP = "fine-tune or distil a cross-encoder on a prepared set; export it with --kind cross-encoder"
 _DEFAULTS = RerankOptions(data=Path(), out=Path())
 _FIELDS = {
-    "base": "model folder, bundle, or `minilm` (default: the teacher where there is one, else minilm)",
+    "base": "model folder, bundle, or `minilm`, best the shop's own fine-tuned bi-encoder (default: the teacher where "
+    "there is one, else minilm)",
     "layers": "keep this many of the base, evenly spread; 0: all",
     "negatives": "unjudged items a query",
     "random_negatives": "random items a query, besides those that --retriever or --retrieval finds",
