@@ -37,6 +37,10 @@ class Part(StrEnum):
     DISTILLED = "a small one distilled from it"
 
 
+DISTILLATION = frozenset({Part.HYBRID, Part.CROSS_ENCODER, Part.DISTILLED})
+"""What it takes to say how much of a teacher a student keeps."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Above:
     ours: Part
@@ -67,7 +71,7 @@ def reached(parts: Mapping[Part, Measured], where: str, times: Mapping[Part, flo
     if (cross := parts.get(Part.CROSS_ENCODER)) and cross.auc is not None and encoders:
         goal = Goal(f"goal, {where}: AUC of judged pairs, {Part.CROSS_ENCODER} ÷ every bi-encoder", 1.0)
         found.append(Figure(goal, cross.auc / max(encoders), {"cross_encoder": cross.auc, "bi_encoders": encoders}))
-    if {Part.HYBRID, Part.CROSS_ENCODER, Part.DISTILLED} <= parts.keys():
+    if parts.keys() >= DISTILLATION:
         found.append(_gain_kept(parts, where))
     if times:
         goal = Goal(f"goal, {where}: time, {Part.DISTILLED} ÷ its teacher", TIME_KEPT, "lower")

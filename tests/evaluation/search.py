@@ -79,6 +79,7 @@ def run(prepared: PreparedSet, split: str, models: Models, cache: Path, report: 
     """Measures every way. Vectors of the catalogue are kept in `cache`: minutes of a CPU, and always the same."""
     data = Data(prepared, split)
     where = f"{prepared.path.name}, {split}"
+    own = "train" in prepared.report.splits
     with contextlib.ExitStack() as stack:
         measured: list[Measured] = []
         parts: dict[Part, Measured] = {}
@@ -89,11 +90,10 @@ def run(prepared: PreparedSet, split: str, models: Models, cache: Path, report: 
             measured.append(one)
             if part is not None:
                 parts[part], ways[part] = one, retriever
-        times = _timed(ways, data)
+        times = _timed(ways, data) if own else {}
         for one in _served(data, models, cache / "shop") if models.through_mesh else ():
             report(_line(one))
             measured.append(one)
-    own = "train" in prepared.report.splits
     reached = goals.reached(parts, where, times) if own else goals.carried_over(parts, where)
     return [_figure(one, where) for one in measured] + reached + _comparisons(measured, where)
 
@@ -229,7 +229,7 @@ def _measure(retriever: Retriever, data: Data) -> Measured:
 def _timed(ways: Mapping[Part, Retriever], data: Data) -> dict[Part, float]:
     """What a cross-encoder and one distilled from it take to put the first `RERANKED` in order: milliseconds, medians
     over the same queries, in turns. Nothing where one of the two is missing."""
-    if not {Part.HYBRID, Part.CROSS_ENCODER, Part.DISTILLED} <= ways.keys():
+    if not ways.keys() >= goals.DISTILLATION:
         return {}
     taken: dict[Part, list[float]] = {Part.CROSS_ENCODER: [], Part.DISTILLED: []}
     for query in list(data.split.queries.values())[:_TIMED_QUERIES]:
