@@ -18,6 +18,10 @@ _log = structlog.get_logger()
 
 _WORKERS = 8
 """Threads of its gRPC server: as many reads at once."""
+_MARK = "aisle-open"
+"""A file in the directory while a process has it open, and after one that was killed."""
+_TOGETHER_NS = 1_000_000_000
+"""Files that were written so shortly after one another cannot be told apart by their times."""
 
 
 class Gate:
@@ -127,9 +131,10 @@ class Flusher:
 class EmbeddedServer:
     """Milvus Lite, serving the directory `path` on a loopback port of its own choice."""
 
-    def __init__(self, server: Any, database: Any, port: int) -> None:
+    def __init__(self, server: Any, database: Any, port: int, mark: Path) -> None:
         self._server = server
         self._database = database
+        self._mark = mark
         self.uri = f"http://127.0.0.1:{port}"
 
     @classmethod
@@ -154,7 +159,7 @@ class EmbeddedServer:
         path = path.expanduser().resolve()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return cls(*start_server_in_thread(str(path), host="127.0.0.1", port=0, max_workers=_WORKERS))
+            server, database, port = start_server_in_thread(str(path), host="127.0.0.1", port=0, max_workers=_WORKERS)
         except DataDirLockedError:
             raise FailedPreconditionError(
                 f"{path} is open in another process. Milvus Lite serves one process at a time: stop the other, choose "
@@ -163,6 +168,12 @@ class EmbeddedServer:
             ) from None
         except (OSError, MilvusLiteError) as error:
             raise FailedPreconditionError(f"{path} cannot be opened by Milvus Lite: {error}") from None
+        # Not before: until here another process may have it open.
+        mark = path / _MARK
+        if mark.exists():
+            _drop_torn_indexes(path)
+        mark.touch()
+        return cls(server, database, port, mark)
 
     async def close(self) -> None:
         """Lets running calls end, and releases the directory."""
@@ -171,3 +182,16 @@ class EmbeddedServer:
     def _close(self) -> None:
         self._server.stop(grace=2).wait()
         self._database.close()
+        self._mark.unlink(missing_ok=True)
+
+
+def _drop_torn_indexes(path: Path) -> None:
+    """After a kill: Lite writes its index files in place, and cannot load a collection that has half of one. Those that
+    are missing it builds anew from the rows. It writes one at a time, so only the last of a folder can be torn."""
+    for folder in path.glob("collections/*/partitions/*/indexes"):
+        written = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
+        last = max(written.values(), default=0)
+        for file, at in written.items():
+            if at > last - _TOGETHER_NS:
+                _log.info("the process before was killed: an index is built anew", file=file.name)
+                file.unlink()
