@@ -160,6 +160,11 @@ class EmbeddedServer:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             server, database, port = start_server_in_thread(str(path), host="127.0.0.1", port=0, max_workers=_WORKERS)
+            # Not before: until here another process may have it open.
+            mark = path / _MARK
+            if mark.exists():
+                _drop_torn_indexes(path)
+            mark.touch()
         except DataDirLockedError:
             raise FailedPreconditionError(
                 f"{path} is open in another process. Milvus Lite serves one process at a time: stop the other, choose "
@@ -168,11 +173,6 @@ class EmbeddedServer:
             ) from None
         except (OSError, MilvusLiteError) as error:
             raise FailedPreconditionError(f"{path} cannot be opened by Milvus Lite: {error}") from None
-        # Not before: until here another process may have it open.
-        mark = path / _MARK
-        if mark.exists():
-            _drop_torn_indexes(path)
-        mark.touch()
         return cls(server, database, port, mark)
 
     async def close(self) -> None:

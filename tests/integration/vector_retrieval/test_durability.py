@@ -84,38 +84,42 @@ def test_lite_keeps_what_it_acknowledged_when_killed(tmp_path: Path) -> None:
         assert 0 <= status.items - len(writer.acknowledged) <= BATCH
 
 
+def written_indexes(path: Path) -> list[Path]:
+    """Index files of the one collection in `path`, once the last of them is there: `price` comes last."""
+    deadline = time.monotonic() + 20
+    while not any(path.glob("collections/*/partitions/*/indexes/*.price.inverted.sidx")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return sorted(path.glob("collections/*/partitions/*/indexes/*"))
+
+
 @pytest.mark.parametrize("torn", ["*.group_id.inverted.sidx", "*.vector.hnsw.idx"])
 def test_lite_comes_back_when_it_was_killed_while_it_wrote_an_index(tmp_path: Path, torn: str) -> None:
     """A kill rarely falls there, so half of the file is taken away by hand."""
     path = tmp_path / "milvus.db"
-
-    def indexes(pattern: str) -> list[Path]:
-        return sorted(path.glob(f"collections/*/partitions/*/indexes/{pattern}"))
-
     ids = [f"item-{at}" for at in range(120)]
     with running(str(path), tmp_path / "first.log", **{"lite-flush-rows": "100"}) as service:
         upsert(service, ids)
-        deadline = time.monotonic() + 20
-        while not (found := indexes(torn)) or not indexes("*.price.inverted.sidx"):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        (index,) = (each for each in written_indexes(path) if each.match(torn))
         service.process.kill()
         service.process.wait()
-    whole = found[0].stat().st_size
-    with found[0].open("r+b") as file:
+    whole = index.stat().st_size
+    with index.open("r+b") as file:
         file.truncate(whole // 2)
     with running(str(path), tmp_path / "second.log") as service:
         assert missing(service, ids) == set()
         assert len(search(service).candidates[0].hits) == 10
         service.process.terminate()
         service.process.wait()
-    assert found[0].stat().st_size == whole
+    assert index.stat().st_size == whole
     assert not (path / "aisle-open").exists()
 
 
 def test_lite_refuses_a_second_process(tmp_path: Path) -> None:
     uri = str(tmp_path / "milvus.db")
-    with running(uri, tmp_path / "first.log") as first:
+    with running(uri, tmp_path / "first.log", **{"lite-flush-rows": "100"}) as first:
+        upsert(first, [f"item-{at}" for at in range(120)])
+        indexes = written_indexes(tmp_path / "milvus.db")
         second = ServiceProcess(uri, tmp_path / "second.log")
         assert second.process.wait(timeout=20) == 1
         second.end()
@@ -123,6 +127,7 @@ def test_lite_refuses_a_second_process(tmp_path: Path) -> None:
         assert "is open in another process" in log
         assert "Traceback" not in log
         assert first.serving()
+        assert all(index.exists() for index in indexes)
 
 
 @pytest.fixture

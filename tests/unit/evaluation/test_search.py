@@ -111,6 +111,12 @@ def test_without_other_queries_the_share_is_the_gateways(prepared: PreparedSet) 
     assert search._share(Preferring(data, 0.1), 0.5, data) == 0.5  # type: ignore[arg-type]
 
 
+def test_a_student_does_not_play_its_teachers_part() -> None:
+    teacher, student = Path("teacher"), Path("student")
+    models = Models("base", ("tuned",), (teacher,), Precision.INT8, through_mesh=False, distilled=(student,))
+    assert models.reranking == [(Path("tuned"), None), (teacher, Part.CROSS_ENCODER), (student, Part.DISTILLED)]
+
+
 class Taking:
     """A way that takes its time, by a clock that only it moves, and remembers whom it was asked after."""
 

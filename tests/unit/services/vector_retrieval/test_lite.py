@@ -1,8 +1,10 @@
 import asyncio
+import os
+from pathlib import Path
 
 import pytest
 
-from services.vector_retrieval.lite import Flusher, Gate
+from services.vector_retrieval.lite import Flusher, Gate, _drop_torn_indexes
 
 
 async def test_readers_share_and_a_writer_is_alone() -> None:
@@ -115,3 +117,20 @@ async def test_a_failing_flush_is_tried_again_with_the_next_rows() -> None:
     await asyncio.sleep(0.02)
     assert flush.count == 2
     await flusher.close()
+
+
+def test_of_each_folder_the_indexes_that_were_written_last_are_dropped_and_nothing_else(tmp_path: Path) -> None:
+    def write(file: str, at_s: float) -> None:
+        path = tmp_path / "collections" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (at_s, at_s))
+
+    write("one/partitions/_default/indexes/old.idx", 100.0)
+    write("one/partitions/_default/indexes/just-before.sidx", 200.0)
+    write("one/partitions/_default/indexes/last.idx", 200.5)
+    write("one/partitions/_default/data/last.parquet", 300.0)
+    write("two/partitions/_default/indexes/alone.idx", 50.0)
+    (tmp_path / "collections/three/partitions/_default/indexes").mkdir(parents=True)
+    _drop_torn_indexes(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["last.parquet", "old.idx"]
