@@ -9,7 +9,7 @@ from typing import Any
 
 
 class MixedPrecision(StrEnum):
-    """How a GPU calculates; weights stay fp32."""
+    """How forward and backward passes calculate; weights stay fp32."""
 
     NONE = "none"
     BF16 = "bf16"
@@ -47,6 +47,8 @@ class JudgedRunOptions(RunOptions):
 
     train_queries: int = 0
     """Use only this many queries of the training split (0: all): for curves over training size and for trials."""
+    dropout: float = -1.0
+    """Share of the activations that training drops; negative: as the base says, 0.1 for BERT."""
 
 
 _FIELDS = {
@@ -59,6 +61,7 @@ _FIELDS = {
     "evaluations": "validations a run",
     "patience": "validations without a better NDCG@10 before stopping",
     "validation_queries": "of the valid split",
+    "dropout": "share of the activations that training drops; negative: the base's own",
     "train_queries": "use this many queries only; 0: all",
     "seed": "same seed and data, same metrics within noise",
 }
@@ -77,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: RunOptions, own: Ma
         parser.add_argument(flag, type=type(default), default=default, help=shown)
     parser.add_argument(
         "--mixed-precision", type=MixedPrecision, choices=list(MixedPrecision), default=defaults.mixed_precision,
-        help="on a GPU (default %(default)s)",
+        help="on a GPU, or bf16 on a CPU with AMX (default %(default)s)",
     )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on in --out where a run was cut short")
 

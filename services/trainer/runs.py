@@ -1,6 +1,7 @@
 """What all training runs share: the claim on a folder, which makes a run resumable, arguments, and the record."""
 
 import json
+import logging
 import os
 import shutil
 import time
@@ -21,6 +22,8 @@ from services.trainer.run_options import MixedPrecision, RunOptions
 if TYPE_CHECKING:
     from transformers import Trainer
 
+log = logging.getLogger(__name__)
+
 CHECKPOINTS = "checkpoints"
 _CHECKPOINT = f"{CHECKPOINTS}/checkpoint-*"
 _LEFT = (_CHECKPOINT, f"{FOLDER}/*{SUFFIX}")
@@ -33,10 +36,12 @@ def claim(
 ) -> None:
     """Say in the folder what is trained there: options, data, and what `more` decides. Raises `JobError` where another
     run is, a resumed one differs or has `left` nothing to go on from, or the machine cannot do what is asked."""
-    import torch
+    # torch takes seconds to import.
+    from services.trainer import compute
 
-    if options.mixed_precision is not MixedPrecision.NONE and not torch.cuda.is_available():
-        raise JobError(f"--mixed-precision {options.mixed_precision} needs a CUDA GPU; leave it out on a CPU")
+    compute.check(options.mixed_precision)
+    if hint := compute.hint(options.mixed_precision):
+        log.info(hint)
     if not _first_process():
         return
     out = options.out

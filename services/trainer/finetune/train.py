@@ -16,7 +16,7 @@ from sentence_transformers.base.sampler import BatchSamplers
 from sentence_transformers.sentence_transformer.losses import AnglELoss, CoSENTLoss, MatryoshkaLoss
 from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 
-from services.trainer import run_logs, runs
+from services.trainer import compute, run_logs, runs
 from services.trainer.base import BaseModel, open_base
 from services.trainer.errors import JobError, TooLittleError
 from services.trainer.evaluate.encode import open_encoder
@@ -44,6 +44,8 @@ def finetune(options: FinetuneOptions, callbacks: Sequence[TrainerCallback] = ()
         texts = data.Texts(base.item_template, base.prompts)
         max_tokens = min(options.max_item_tokens, base.max_tokens)
         model = _model(options, base, max_tokens)
+        compute.set_dropout(model, options.dropout)
+        compute.choose_attention(model, options.mixed_precision)
         items = texts.items(prepared)
         datasets = _datasets(options, prepared, base, texts, items)
         validation = _validation(options, prepared, texts, items)

@@ -10,7 +10,7 @@ from sentence_transformers.base.sampler import BatchSamplers
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 from transformers import EarlyStoppingCallback, set_seed
 
-from services.trainer import run_logs, runs
+from services.trainer import compute, run_logs, runs
 from services.trainer.base import open_base
 from services.trainer.errors import JobError
 from services.trainer.finetune import model as models
@@ -52,6 +52,7 @@ def pretrain(options: PretrainOptions) -> TrainingRecord:
         texts = Texts(base.item_template, base.prompts)
         max_tokens = min(options.max_item_tokens, base.max_tokens)
         model = models.load(base, max_tokens)
+        compute.choose_attention(model, options.mixed_precision)
         catalogue = data.read_catalogue(prepared, texts, options.items, options.validation_queries, options.seed)
         task = _task(options, prepared, texts, catalogue, model)
         if len(task.dataset) < options.batch:

@@ -15,8 +15,11 @@ from services.trainer.evaluate.rerank import Logits, Pair
 from services.trainer.progress import shown
 
 
-def load(base: BaseModel, max_tokens: int) -> CrossEncoder:
-    """One label, raw logits. The head is new where the base has none; no code of the base is run."""
+def load(base: BaseModel, max_tokens: int, keep_layers: int = 0) -> CrossEncoder:
+    """One label, raw logits. The head is new where the base has none; no code of the base is run.
+
+    `keep_layers`: see `layers.keep_layers`; 0: all.
+    """
     model: CrossEncoder = CrossEncoder(
         str(base.path),
         num_labels=1,
@@ -25,12 +28,10 @@ def load(base: BaseModel, max_tokens: int) -> CrossEncoder:
         model_kwargs={"dtype": torch.float32, "use_safetensors": True, "local_files_only": True},
         local_files_only=True,
     )
+    if keep_layers:
+        layers.keep_layers(_inner(model), keep_layers, "--layers")
+    layers.first_token_only(_inner(model))
     return model
-
-
-def keep_layers(model: CrossEncoder, count: int) -> None:
-    """See `layers.keep_layers`."""
-    layers.keep_layers(_inner(model), count, "--layers")
 
 
 def logits(model: CrossEncoder, pairs: Sequence[Pair]) -> Logits:

@@ -11,7 +11,7 @@ from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncode
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, LambdaLoss, MSELoss, RankNetLoss
 from transformers import EarlyStoppingCallback, set_seed
 
-from services.trainer import run_logs, runs
+from services.trainer import compute, run_logs, runs
 from services.trainer.base import MINILM, open_base
 from services.trainer.errors import JobError
 from services.trainer.evaluate.encode import open_encoder
@@ -43,9 +43,9 @@ def finetune_reranker(options: RerankOptions) -> TrainingRecord:
     with runs.claimed(options, prepared.content_hash):
         set_seed(options.seed)
         max_tokens = min(options.max_pair_tokens, base.max_tokens)
-        model = models.load(base, max_tokens)
-        if options.layers:
-            models.keep_layers(model, options.layers)
+        model = models.load(base, max_tokens, options.layers)
+        compute.set_dropout(model, options.dropout)
+        compute.choose_attention(model, options.mixed_precision)
         texts = Texts(base.item_template, base.prompts)
         trainer = _trainer(options, model, *_lists(options, prepared, texts))
         written = runs.train(trainer, options, prepared, base, max_tokens=max_tokens, metric=METRIC)
@@ -92,9 +92,12 @@ def _taught(options: RerankOptions, lists: list[data.RankedList]) -> list[data.R
     teacher = open_base(options.teacher)
     max_tokens = min(options.max_pair_tokens, teacher.max_tokens)
     model, parts = models.load(teacher, max_tokens), runs.parts_of(options)
+    compute.choose_attention(model, options.mixed_precision)
+    of = ["teacher", teacher.content_hash, max_tokens, options.mixed_precision]
 
     def logits(pairs: Sequence[Pair]) -> Logits:
-        return parts.rows(["teacher", teacher.content_hash, max_tokens], pairs, partial(models.logits, model))
+        with compute.autocast(options.mixed_precision):
+            return parts.rows(of, pairs, partial(models.logits, model))
 
     scores = score_lists(logits, lists)
     return [replace(each, labels=values) for each, values in zip(lists, scores, strict=True)]

@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(flag, type=type(default), default=default, help=f"{what} (default %(default)s)")
     parser.add_argument(
         "--mixed-precision", type=MixedPrecision, choices=list(MixedPrecision), default=_DEFAULTS.mixed_precision,
-        help="on a GPU (default %(default)s)",
+        help="on a GPU, or bf16 on a CPU with AMX (default %(default)s)",
     )  # fmt: skip
     parser.add_argument("--by", default=who(), help="who asks, for the history (default %(default)s)")
 

@@ -161,8 +161,8 @@ def test_the_first_bundle_goes_live_where_nothing_is(shop: Shop, tiny_base: Path
 
 @pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="says what a CPU says")
 def test_a_gpu_s_precision_is_asked_for(shop: Shop) -> None:
-    with pytest.raises(JobError, match="--mixed-precision bf16 needs a CUDA GPU"):
-        shop.retrain(32, mixed_precision=MixedPrecision.BF16)
+    with pytest.raises(JobError, match="--mixed-precision fp16 needs a CUDA GPU"):
+        shop.retrain(32, mixed_precision=MixedPrecision.FP16)
 
 
 def test_a_set_with_nothing_to_learn_from_ends_well(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:

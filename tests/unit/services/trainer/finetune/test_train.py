@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from services.trainer import __main__ as command
-from services.trainer import retrieval
+from services.trainer import compute, retrieval
 from services.trainer.base import open_base
 from services.trainer.errors import JobError
 from services.trainer.evaluate.encode import FolderEncoder
@@ -212,9 +212,19 @@ def test_what_does_not_fit_is_named(options: FinetuneOptions) -> None:
 
 
 @pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="says what a CPU says")
-def test_mixed_precision_needs_a_gpu(options: FinetuneOptions) -> None:
+def test_half_precision_needs_a_gpu(options: FinetuneOptions) -> None:
     with pytest.raises(JobError, match="needs a CUDA GPU"):
-        finetune(replace(options, mixed_precision=MixedPrecision.BF16))
+        finetune(replace(options, mixed_precision=MixedPrecision.FP16))
+
+
+def test_bfloat16_trains_on_a_cpu_that_has_it(options: FinetuneOptions) -> None:
+    try:
+        compute.check(MixedPrecision.BF16)
+    except JobError as error:
+        pytest.skip(str(error))
+    written = finetune(replace(options, mixed_precision=MixedPrecision.BF16, dropout=0.0))
+    assert written.options["mixed_precision"] == "bf16"
+    assert {each.dtype for each in open_base(str(options.out)).weights.values()} == {np.dtype(np.float32)}
 
 
 def test_the_command_line(options: FinetuneOptions, capsys: pytest.CaptureFixture[str]) -> None:

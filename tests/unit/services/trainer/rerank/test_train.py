@@ -3,9 +3,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 
 from services.trainer import __main__ as command
+from services.trainer import compute
 from services.trainer.base import open_base
 from services.trainer.errors import JobError
 from services.trainer.evaluate.encode import FolderEncoder
@@ -16,10 +18,10 @@ from services.trainer.options import ExportOptions
 from services.trainer.prepared import PreparedSet
 from services.trainer.rerank import data
 from services.trainer.rerank import model as models
-from services.trainer.rerank.model import keep_layers, load
 from services.trainer.rerank.options import RankLoss, RerankOptions
 from services.trainer.rerank.train import finetune_reranker
 from services.trainer.rerank.validation import ListValidation
+from services.trainer.run_options import MixedPrecision
 from shared.bundles import BundleKind, Floors
 from tests.support.judged_shop import make_prepared
 from tests.support.stopping import stopped_once
@@ -123,15 +125,19 @@ def test_what_was_found_before_training_is_not_computed_again(
     assert not (distilled.out / "parts").exists()
 
 
-def test_kept_layers_are_spread_and_the_head_stays(tiny_base: Path) -> None:
-    model = load(open_base(str(tiny_base)), 40)
-    before = list(model.transformers_model.base_model.encoder.layer)
-    keep_layers(model, 2)
-    after = list(model.transformers_model.base_model.encoder.layer)
-    assert [before.index(layer) for layer in after] == [0, 2]
-    assert len(model.predict([("red desk", "desk in red")]).shape) == 1
-    with pytest.raises(JobError, match="the base has 2"):
-        keep_layers(model, 3)
+@pytest.mark.parametrize("precision", [p for p in MixedPrecision if p is not MixedPrecision.FP16])
+def test_teacher_and_student_calculate_as_asked_where_the_machine_can(
+    options: RerankOptions, tmp_path: Path, precision: MixedPrecision
+) -> None:
+    try:
+        compute.check(precision)
+    except JobError as error:
+        pytest.skip(str(error))
+    asked = replace(options, mixed_precision=precision, dropout=0.0)
+    finetune_reranker(replace(asked, out=tmp_path / "teacher"))
+    written = finetune_reranker(replace(asked, loss=RankLoss.DISTILL, teacher=str(tmp_path / "teacher"), layers=1))
+    assert written.options["mixed_precision"] == precision
+    assert {each.dtype for each in open_base(str(options.out)).weights.values()} == {np.dtype(np.float32)}
 
 
 def test_the_command_line(options: RerankOptions) -> None:
