@@ -131,6 +131,10 @@ train: $(VENV)/.train $(DEFAULT_MODEL)/bundle.json ## Try the trainer, small: pr
 test: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Run every test this machine can
 	$(PY) -m pytest
 
+.PHONY: images
+images: $(VENV)/.dev build/.stubs $(DEFAULT_MODEL)/bundle.json ## Install what images with torch hold, and start it: gigabytes, minutes
+	$(PY) -m pytest -m torch_images tests/integration/deploy/docker
+
 .PHONY: check
 check: $(VENV)/.dev lint types protos ## Lint, types, contracts
 
