@@ -205,7 +205,7 @@ def test_grpc_web(shop: Shop) -> None:
 
 
 def test_the_access_log_holds_calls_and_nothing_that_was_said(shop: Shop) -> None:
-    shop.search("a phrase nobody else says", user_id="shopper-4711")
+    shop.search("a phrase nobody else says", user_id="shopper-zoe")
     log = shop.mesh.spec.logs / "envoy-access.log"
     eventually(lambda: "/aisle.gateway.v1.Gateway/Search" in log.read_text(), 15)
     written = log.read_text()
@@ -216,7 +216,7 @@ def test_the_access_log_holds_calls_and_nothing_that_was_said(shop: Shop) -> Non
     assert line["request_id"]
     assert not any(line["path"].startswith("/grpc.health.") for line in lines)
     assert "nobody else says" not in written
-    assert "4711" not in written
+    assert "zoe" not in written
 
 
 def test_prometheus_is_told_where_its_metrics_are(shop: Shop) -> None:

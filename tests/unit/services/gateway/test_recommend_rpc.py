@@ -87,9 +87,9 @@ async def test_a_cold_start_says_so(mesh: Mesh) -> None:
 
 async def test_no_user_id_in_what_is_left_out(mesh: Mesh) -> None:
     mesh.backend.on["GetHistory"] = raising(UnavailableError("user_events"))
-    response = await mesh.gateway.Search(gateway_pb2.SearchRequest(query="bed", user_id="user-4711"))
+    response = await mesh.gateway.Search(gateway_pb2.SearchRequest(query="bed", user_id="user-zoe"))
     assert [d.reason for d in response.info.degraded] == [gateway_pb2.DEGRADED_REASON_PERSONALIZATION_UNAVAILABLE]
-    assert "4711" not in str(response)
+    assert "zoe" not in str(response)
 
 
 @pytest.mark.parametrize(
