@@ -23,8 +23,8 @@ def keep_layers(model: PreTrainedModel, count: int, option: str) -> None:
 
 
 def first_token_only(model: PreTrainedModel) -> None:
-    """Have the last layer of what `graph` can build put out each text's first token alone: all that the head of
-    a cross-encoder reads: attention sees every token, and what comes after it, that one. Weights and scores stay.
+    """Have the last layer of what `graph` can build put out each text's first token alone, for a cross-encoder's head
+    reads no other: attention sees every token, and what comes after it, that one. Weights and scores stay.
 
     The graph that is served does the same.
     """

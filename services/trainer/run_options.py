@@ -48,7 +48,7 @@ class JudgedRunOptions(RunOptions):
     train_queries: int = 0
     """Use only this many queries of the training split (0: all): for curves over training size and for trials."""
     dropout: float = -1.0
-    """Share of the activations that training drops; negative: as the base says, 0.1 for BERT."""
+    """Share of the activations that training drops; negative: as the base says, 0.1 for BERT. LoRA keeps its own."""
 
 
 _FIELDS = {
@@ -78,11 +78,16 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: RunOptions, own: Ma
         flag = f"--{name.replace('_', '-')}"
         shown = what if default == "" else f"{what} (default %(default)s)"
         parser.add_argument(flag, type=type(default), default=default, help=shown)
-    parser.add_argument(
-        "--mixed-precision", type=MixedPrecision, choices=list(MixedPrecision), default=defaults.mixed_precision,
-        help="on a GPU, or bf16 on a CPU with AMX (default %(default)s)",
-    )  # fmt: skip
+    add_mixed_precision(parser, defaults.mixed_precision)
     parser.add_argument("--resume", action="store_true", help="go on in --out where a run was cut short")
+
+
+def add_mixed_precision(parser: argparse.ArgumentParser, default: MixedPrecision) -> None:
+    """Of every job that trains."""
+    parser.add_argument(
+        "--mixed-precision", type=MixedPrecision, choices=list(MixedPrecision), default=default,
+        help="on a GPU, or bf16 on a CPU with AMX or AVX512-BF16 (default %(default)s)",
+    )  # fmt: skip
 
 
 def given(kind: type[RunOptions], arguments: argparse.Namespace, leave: Sequence[str] = ()) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from services.trainer.release.arguments import add_registry, who
 from services.trainer.release.promote import PromoteOptions, promote
 from services.trainer.release.publish import publish
 from services.trainer.retrain.options import RetrainOptions
-from services.trainer.run_options import MixedPrecision
+from services.trainer.run_options import add_mixed_precision
 from shared.bundles import Bundle, BundleKind, Channel, Registry, load_bundle
 
 if TYPE_CHECKING:
@@ -71,10 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default = getattr(_DEFAULTS, name)
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=type(default), default=default, help=f"{what} (default %(default)s)")
-    parser.add_argument(
-        "--mixed-precision", type=MixedPrecision, choices=list(MixedPrecision), default=_DEFAULTS.mixed_precision,
-        help="on a GPU, or bf16 on a CPU with AMX (default %(default)s)",
-    )  # fmt: skip
+    add_mixed_precision(parser, _DEFAULTS.mixed_precision)
     parser.add_argument("--by", default=who(), help="who asks, for the history (default %(default)s)")
 
 

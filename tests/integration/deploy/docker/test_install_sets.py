@@ -104,9 +104,11 @@ def install(stage: str, folder: Path) -> Path:
 def cpu_torch() -> list[str] | None:
     """What to install before the Dockerfile's own lines, whose torch brings CUDA: the build of this environment.
     None where that has CUDA too, or pip finds it no more."""
-    wanted = ["--no-deps", f"torch=={version('torch')}"]
-    here = subprocess.run([*PIP, "install", "--dry-run", "--ignore-installed", *wanted], check=False)
-    return ["-c", "versions.txt", wanted[-1]] if "+cpu" in wanted[-1] and here.returncode == 0 else None
+    wanted = f"torch=={version('torch')}"
+    if not wanted.endswith("+cpu"):
+        return None
+    looked = subprocess.run([*PIP, "install", "--dry-run", "--ignore-installed", "--no-deps", wanted], check=False)
+    return ["-c", "versions.txt", wanted] if looked.returncode == 0 else None
 
 
 def test_it_holds_what_its_services_need_and_no_more(installed: tuple[str, Path]) -> None:

@@ -73,3 +73,8 @@ def assert_goes_on(job: Callable[[Any], Any], options: Any, whole: Path, compute
 def assert_same_weights(one: Path, other: Path) -> None:
     weights, others = open_base(str(one)).weights, open_base(str(other)).weights
     assert all(np.array_equal(value, others[name]) for name, value in weights.items())
+
+
+def assert_other_weights(one: Path, other: Path) -> None:
+    weights, others = open_base(str(one)).weights, open_base(str(other)).weights
+    assert any(not np.array_equal(value, others[name]) for name, value in weights.items())

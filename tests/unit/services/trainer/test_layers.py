@@ -25,6 +25,15 @@ def test_kept_layers_are_spread_and_the_head_stays(tiny_base: Path) -> None:
         load(base, 40, keep_layers=4)
 
 
+def test_a_cross_encoder_is_loaded_so(tiny_base: Path) -> None:
+    model = load(open_base(str(tiny_base)), 40)
+    seen: list[torch.Size] = []
+    last = model.transformers_model.base_model.encoder.layer[-1]
+    last.output.dense.register_forward_hook(lambda module, given, output: seen.append(output.shape))
+    model.predict([("red desk", "desk in red")])
+    assert [shape[:2] for shape in seen] == [(1, 1)]
+
+
 @pytest.mark.parametrize("model_type", SUPPORTED)
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_a_head_that_reads_the_first_token_scores_and_learns_the_same_of_it_alone(

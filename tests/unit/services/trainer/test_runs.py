@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from services.trainer import record
+from services.trainer import compute, record
 from services.trainer.errors import JobError
 from services.trainer.run_options import RunOptions
 from services.trainer.runs import arguments, best, claim, claimed, go_on_or_clear
@@ -65,6 +65,15 @@ def test_a_run_that_ends_with_nothing_to_go_on_from_leaves_its_folder_to_another
         run(batch=4, makes="parts")
     with pytest.raises(JobError, match="is not empty"):
         run(batch=2)
+
+
+def test_a_run_says_what_would_be_faster_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(compute, "hint", lambda precision: f"faster than {precision}")
+    claim(RunOptions(data=Path("data"), out=tmp_path / "out"), "abc")
+    assert "faster than none" in caplog.text
 
 
 def test_an_image_says_of_what_commit_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from services.trainer.record import read_record
 from services.trainer.run_options import MixedPrecision
 from tests.support.judged_shop import COLOURS, THINGS, make_prepared
 from tests.support.stopping import stopped_once
-from tests.unit.services.trainer.conftest import assert_goes_on, assert_same_weights
+from tests.unit.services.trainer.conftest import assert_goes_on, assert_other_weights, assert_same_weights
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +225,13 @@ def test_bfloat16_trains_on_a_cpu_that_has_it(options: FinetuneOptions) -> None:
     written = finetune(replace(options, mixed_precision=MixedPrecision.BF16, dropout=0.0))
     assert written.options["mixed_precision"] == "bf16"
     assert {each.dtype for each in open_base(str(options.out)).weights.values()} == {np.dtype(np.float32)}
+
+
+def test_dropout_can_be_left_out(options: FinetuneOptions, tmp_path: Path) -> None:
+    options = replace(options, batch=16, max_steps=2)
+    for out, dropout in (("own", -1.0), ("none", 0.0)):
+        finetune(replace(options, out=tmp_path / out, dropout=dropout))
+    assert_other_weights(tmp_path / "own", tmp_path / "none")
 
 
 def test_the_command_line(options: FinetuneOptions, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,12 @@ from services.trainer.run_options import MixedPrecision
 from shared.bundles import BundleKind, Floors
 from tests.support.judged_shop import make_prepared
 from tests.support.stopping import stopped_once
-from tests.unit.services.trainer.conftest import assert_goes_on, assert_same_weights, make_base
+from tests.unit.services.trainer.conftest import (
+    assert_goes_on,
+    assert_other_weights,
+    assert_same_weights,
+    make_base,
+)
 
 ANY = Floors(cosine_mean=0.0, cosine_min=-1.0, overlap_at_10=0.0, ndcg_drop=1.0)
 
@@ -138,6 +143,12 @@ def test_teacher_and_student_calculate_as_asked_where_the_machine_can(
     written = finetune_reranker(replace(asked, loss=RankLoss.DISTILL, teacher=str(tmp_path / "teacher"), layers=1))
     assert written.options["mixed_precision"] == precision
     assert {each.dtype for each in open_base(str(options.out)).weights.values()} == {np.dtype(np.float32)}
+
+
+def test_dropout_can_be_left_out(options: RerankOptions, tmp_path: Path) -> None:
+    for out, dropout in (("own", -1.0), ("none", 0.0)):
+        finetune_reranker(replace(options, out=tmp_path / out, dropout=dropout))
+    assert_other_weights(tmp_path / "own", tmp_path / "none")
 
 
 def test_the_command_line(options: RerankOptions) -> None:
