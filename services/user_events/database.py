@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from services.user_events.failures import LostConnectionError, RowsRefusedError
 from services.user_events.settings import DatabaseSettings
-from shared.errors import DeadlineError, FailedPreconditionError, OverloadedError, UnavailableError
+from shared.errors import FailedPreconditionError, OverloadedError, UnavailableError
 from shared.rpc import deadline
 
 NAME = "events database"
@@ -69,9 +69,9 @@ class Database:
         connections are in use, `DeadlineError` when the caller's time is up.
         """
         with _translated():
-            async with asyncio.timeout(deadline.timeout_s(self._settings.read_timeout_s + _TIMEOUT_SLACK_S)):
-                async with self._reads.connect() as connection:
-                    yield connection
+            limit_s = self._settings.read_timeout_s + _TIMEOUT_SLACK_S
+            async with deadline.within(limit_s), self._reads.connect() as connection:
+                yield connection
 
     @contextlib.asynccontextmanager
     async def summing(self) -> AsyncIterator[AsyncConnection]:
@@ -227,9 +227,6 @@ def _translated() -> Iterator[None]:
             reason="CONNECTIONS_BUSY",
         ) from None
     except TimeoutError:
-        left = deadline.remaining_s()
-        if left is not None and left <= 0:
-            raise DeadlineError("the events database did not answer before the deadline") from None
         raise UnavailableError(NAME, "the events database did not answer in time; retry shortly") from None
     except DBAPIError as error:
         meaning = _meaning(error)

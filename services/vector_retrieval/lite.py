@@ -162,6 +162,7 @@ class EmbeddedServer:
             server, database, port = start_server_in_thread(str(path), host="127.0.0.1", port=0, max_workers=_WORKERS)
             # Not before: until here another process may have it open.
             mark = path / _MARK
+            _drop_flushed_logs(path)
             if mark.exists():
                 _drop_torn_indexes(path)
             mark.touch()
@@ -183,6 +184,19 @@ class EmbeddedServer:
         self._server.stop(grace=2).wait()
         self._database.close()
         self._mark.unlink(missing_ok=True)
+
+
+def _drop_flushed_logs(path: Path) -> None:
+    """A flush puts the rows of the log into a segment, notes that in the manifest, and removes the log. Lite reads a
+    log that a kill between the two has left as if its rows were new, and counts and stores each of them twice."""
+    from milvus_lite.storage.manifest import Manifest
+
+    for collection in path.glob("collections/*"):
+        first = Manifest.load(str(collection)).active_wal_number
+        for log in collection.glob("wal/wal_*.arrow"):
+            if first is not None and int(log.stem.rpartition("_")[2]) < first:
+                _log.info("the process before was killed: its rows are in a segment already", file=log.name)
+                log.unlink()
 
 
 def _drop_torn_indexes(path: Path) -> None:

@@ -17,7 +17,7 @@ import structlog
 from pymilvus import AsyncMilvusClient, MilvusClient, MilvusException
 
 from services.vector_retrieval.settings import VectorRetrievalSettings
-from shared.errors import DeadlineError, InternalError, OverloadedError, UnavailableError
+from shared.errors import InternalError, OverloadedError, UnavailableError
 from shared.rpc import deadline
 from shared.telemetry import metrics, tracing
 
@@ -84,9 +84,8 @@ class Connection:
         Takes at most `cap_s` seconds (default `search_timeout_s`), and no longer than the caller's deadline. Raises
         `MissingCollectionError`, `UnavailableError`, `DeadlineError`, `OverloadedError` or `InternalError`.
         """
-        timeout_s = deadline.timeout_s(cap_s or self._settings.search_timeout_s)
         with _aisle_errors(), _watched(operation):
-            async with asyncio.timeout(timeout_s):
+            async with deadline.within(cap_s or self._settings.search_timeout_s):
                 return await work(await self._connected())
 
     async def write(self, operation: str, work: Callable[[MilvusClient], Result]) -> Result:
@@ -148,9 +147,6 @@ def _aisle_errors() -> Iterator[None]:
     try:
         yield
     except TimeoutError:
-        left = deadline.remaining_s()
-        if left is not None and left <= 0:
-            raise DeadlineError("the store did not answer in time") from None
         raise UnavailableError(_NAME, "the store does not answer in time; retry shortly") from None
     except MilvusException as error:
         raise _translated(error) from error

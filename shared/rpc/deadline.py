@@ -1,6 +1,9 @@
 """Deadlines: every downstream call gets what is left of the caller's, never more."""
 
+import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
 
 from shared.errors import DeadlineError
 from shared.rpc.context import current_deadline
@@ -27,3 +30,21 @@ def timeout_s(cap_s: float, reserve_s: float = 0.0) -> float:
     if timeout <= 0:
         raise DeadlineError("too little of the deadline is left; allow the call more time")
     return timeout
+
+
+@contextlib.asynccontextmanager
+async def within(cap_s: float) -> AsyncIterator[None]:
+    """Ends the block after `timeout_s(cap_s)` seconds.
+
+    Raises `DeadlineError` when it was the deadline that ended it, and `TimeoutError` when it was `cap_s`. Which of
+    the two is known from the start: what is left afterwards does not tell, for uvloop counts in whole milliseconds,
+    and may be one early.
+    """
+    timeout = timeout_s(cap_s)
+    try:
+        async with asyncio.timeout(timeout) as limit:
+            yield
+    except TimeoutError:
+        if limit.expired() and timeout < cap_s:
+            raise DeadlineError("no answer before the deadline; allow the call more time") from None
+        raise

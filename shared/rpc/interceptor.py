@@ -111,7 +111,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             try:
                 self._identify(context)
                 self._admit(request)
-                async with asyncio.timeout_at(call.time_limit):
+                async with call.limit:
                     response = await behaviour(request, context)
             except BaseException as error:
                 await call.fail(error)
@@ -176,11 +176,10 @@ class _Call:
         context.set_trailing_metadata(((call_context.REQUEST_ID_KEY, identity),))
         self._identity = identity
         left = context.time_remaining()
-        self.time_limit: float | None = None
-        """When the event loop ends the call; only where gRPC itself would not, for want of a deadline."""
-        if left is None and default_timeout_s is not None:
+        self.limit = asyncio.timeout(default_timeout_s if left is None else None)
+        """Ends the call; only where gRPC itself would not, for want of a deadline."""
+        if left is None:
             left = default_timeout_s
-            self.time_limit = asyncio.get_running_loop().time() + default_timeout_s
         call_context.set_deadline(None if left is None else time.monotonic() + left)
         self._span: CallSpan | Unfollowed | None = None
         if (tracer := tracing.active()) is not None:
@@ -202,15 +201,12 @@ class _Call:
             **({"error": error.message} if isinstance(error, AisleError) else {}),
         )
 
-    def _out_of_time(self) -> bool:
-        return self.time_limit is not None and asyncio.get_running_loop().time() >= self.time_limit
-
     async def fail(self, error: BaseException) -> None:
         """Ends the call with the status that `error` stands for, and raises what gRPC wants raised."""
         match error:
             case AisleError():
                 known: AisleError = error
-            case TimeoutError() if self._out_of_time():
+            case TimeoutError() if self.limit.expired():
                 known = DeadlineError("the call took longer than the server allows without a deadline; set one")
             case asyncio.CancelledError() | GeneratorExit():
                 late = self._context.time_remaining() == 0

@@ -115,6 +115,27 @@ def test_lite_comes_back_when_it_was_killed_while_it_wrote_an_index(tmp_path: Pa
     assert not (path / "aisle-open").exists()
 
 
+def test_lite_counts_once_what_it_flushed_when_it_was_killed_before_it_removed_the_log(tmp_path: Path) -> None:
+    """A kill rarely falls there, so the log is put back by hand."""
+    path = tmp_path / "milvus.db"
+    ids = [f"item-{at}" for at in range(120)]
+    with running(str(path), tmp_path / "first.log", **{"lite-flush-rows": "100"}) as service:
+        upsert(service, ids[:80])
+        logs = {log: log.read_bytes() for log in path.glob("collections/*/wal/*.arrow")}
+        upsert(service, ids[80:])
+        written_indexes(path)
+        service.process.kill()
+        service.process.wait()
+    assert logs
+    for log, content in logs.items():
+        assert not log.exists()
+        log.write_bytes(content)
+    with running(str(path), tmp_path / "second.log") as service:
+        assert service.stub.GetStatus(pb.GetStatusRequest(), timeout=5).items == len(ids)
+        assert missing(service, ids) == set()
+        assert not any(log.exists() for log in logs)
+
+
 def test_lite_refuses_a_second_process(tmp_path: Path) -> None:
     uri = str(tmp_path / "milvus.db")
     with running(uri, tmp_path / "first.log", **{"lite-flush-rows": "100"}) as first:
