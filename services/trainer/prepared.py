@@ -34,6 +34,10 @@ class _Closed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+MOST_GRADES = 20
+"""From the lowest grade to the highest: trec_eval, which measures, has gains of 32 bits, here in thousandths."""
+
+
 class Grades(_Closed):
     """The scale of the grades."""
 

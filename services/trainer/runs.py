@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
-_CHECKPOINT = f"{CHECKPOINTS}/checkpoint-*"
+_STATE = "trainer_state.json"
+"""What transformers writes last of a checkpoint."""
+_CHECKPOINT = f"{CHECKPOINTS}/checkpoint-*/{_STATE}"
 _LEFT = (_CHECKPOINT, f"{FOLDER}/*{SUFFIX}")
 """What a run goes on from. One that was cut short early has parts alone: of what it computes before it trains."""
 _OPTIONS = "options.json"
@@ -48,6 +50,7 @@ def claim(
     text = json.dumps({**asked(options, data_hash), **(more or {})}, indent=2)
     file = out / _OPTIONS
     if options.resume:
+        _drop_torn(out)
         if not file.is_file() or not _holds(out, left):
             raise JobError(f"--resume: {out} holds no {' or '.join(left)}; leave --resume out")
         if file.read_text(encoding="utf-8") != text:
@@ -83,10 +86,22 @@ def _first_process() -> bool:
 
 def go_on_or_clear(out: Path) -> bool:
     """Whether a run that was cut short can go on in `out`; where it cannot, what is there is removed."""
+    _drop_torn(out)
     resume = _holds(out, _LEFT) and not (out / record.FILE).is_file()
     if not resume:
         shutil.rmtree(out, ignore_errors=True)
     return resume
+
+
+def _drop_torn(out: Path) -> None:
+    """Removes checkpoints that were being written when their run was killed: transformers would go on from the last,
+    torn or not, and keeps the one before it until it is whole."""
+    for checkpoint in out.glob(f"{CHECKPOINTS}/checkpoint-*"):
+        try:
+            json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            log.info("%s was left half-written: removed", checkpoint)
+            shutil.rmtree(checkpoint)
 
 
 def _holds(out: Path, patterns: Sequence[str]) -> bool:

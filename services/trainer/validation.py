@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,13 @@ def read_validation(path: Path, template: ItemTemplate) -> ValidationSet:
     return _of(path, hashlib.sha256(content).hexdigest(), _lines(path, content))
 
 
+def validation_of(prepared: PreparedSet) -> Path:
+    """What to measure a model of this shop on: the set itself, or the built-in pairs where it has too few."""
+    judged = prepared.split("valid")
+    queries = judged.filter(judged["grade"] >= prepared.report.grades.relevant)["key"].n_unique()
+    return prepared.path if queries >= _LEAST else BUILT_IN
+
+
 def _of(path: Path, digest: str, pairs: Sequence[tuple[str, str]]) -> ValidationSet:
     if len(pairs) < _LEAST:
         raise JobError(f"{path} has {len(pairs)} pairs; {_LEAST} are the least that says anything about ranking")
@@ -79,10 +87,12 @@ def _lines(path: Path, content: bytes) -> list[tuple[str, str]]:
 
 
 def read_means(path: Path) -> dict[str, float]:
-    """The model's means by measure, of an `evaluation.json`."""
+    """The model's means by measure, of an `evaluation.json`; without those that are no number."""
     try:
         model = json.loads(path.read_text(encoding="utf-8"))["model"]
         kinds = {name: float(model["classification"][name]) for name in ("roc_auc", "average_precision", "f1")}
-        return {**{name: float(value["mean"]) for name, value in model["measures"].items()}, **kinds}
+        means = {**{name: float(value["mean"]) for name, value in model["measures"].items()}, **kinds}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise JobError(f"--evaluation {path}: is not an evaluation.json of the job evaluate ({error!r})") from error
+    # A measure that no query of the set says anything about has no mean, and JSON no way to say so.
+    return {name: mean for name, mean in means.items() if math.isfinite(mean)}

@@ -6,8 +6,9 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 
+from services.trainer.errors import TooLittleError
 from services.trainer.evaluate.encode import highest
-from services.trainer.evaluate.measures import NDCG_10, per_query
+from services.trainer.evaluate.measures import NDCG_10, Qrels, per_query
 from services.trainer.finetune.data import Judgements, Texts
 from services.trainer.finetune.model import encode
 from services.trainer.prepared import Grades
@@ -15,6 +16,16 @@ from shared.bundles import Tower
 
 METRIC = f"valid_{NDCG_10}"
 _TOP = 100
+
+
+def check_held_out(judged: Qrels, grades: Grades) -> None:
+    """Raises `TooLittleError` where no held-out query has a relevant item: NDCG would be no number, and which weights
+    are best not known."""
+    if not any(grade >= grades.relevant for found in judged.values() for grade in found.values()):
+        raise TooLittleError(
+            f"none of {len(judged)} held-out queries has an item of grade {grades.relevant:g} or more: nothing says "
+            "which weights are best; prepare with a lower --relevant, or with more judgements in valid"
+        )
 
 
 class RetrievalValidation(SentenceEvaluator):
@@ -27,7 +38,8 @@ class RetrievalValidation(SentenceEvaluator):
         self, judgements: Judgements, texts: Texts, items: dict[str, str], grades: Grades, distractors: int, seed: int,
         name: str = "valid",
     ) -> None:  # fmt: skip
-        """`name`: what the measures' names begin with."""
+        """`name`: what the measures' names begin with. Raises `TooLittleError` where nothing can be measured."""
+        check_held_out(judgements.judged, grades)
         super().__init__()  # type: ignore[no-untyped-call]
         self.primary_metric = f"{name}_{NDCG_10}"
         self._name = name

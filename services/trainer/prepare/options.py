@@ -9,7 +9,7 @@ from pathlib import Path
 from services.trainer.behaviour import options as behaviour
 from services.trainer.behaviour.options import BehaviourOptions, path_or_none
 from services.trainer.errors import JobError
-from services.trainer.prepared import SPLITS, Grades
+from services.trainer.prepared import MOST_GRADES, SPLITS, Grades
 
 _EXAMPLES = """\
 from people's judgements:
@@ -62,10 +62,21 @@ class PrepareOptions:
             raise JobError("give either --judgements to be split here, or --train, --valid and --test split already")
         if self.behaviour is None and self.splits and "train" not in self.splits:
             raise JobError("--valid and --test need something to train on: --train, or --archive (what shoppers did)")
+        self._check_grades()
         if self.behaviour is None and self.split_by is SplitBy.TIME:
             raise JobError("--split-by time: judgements have no time; it goes with --archive")
         if self.behaviour is not None:
             self.behaviour.check()
+
+    def _check_grades(self) -> None:
+        scale = f"--lowest {self.grades.lowest:g} --highest {self.grades.highest:g}"
+        if not 0 < self.grades.highest - self.grades.lowest <= MOST_GRADES:
+            raise JobError(
+                f"{scale}: want --highest above --lowest, by at most {MOST_GRADES}: an item gains 2^grade, so "
+                "map a wider scale, such as percentages, to 0 to 3 first"
+            )
+        if not self.grades.lowest < self.grades.relevant <= self.grades.highest:
+            raise JobError(f"--relevant {self.grades.relevant:g}: want a grade above the lowest of {scale}")
 
     @property
     def log_shares(self) -> dict[str, float]:

@@ -9,7 +9,7 @@ from sentence_transformers.sentence_transformer.evaluation import SentenceEvalua
 
 from services.trainer.evaluate.measures import NDCG_10, per_query
 from services.trainer.evaluate.rerank import Logits, Pair
-from services.trainer.finetune.validation import METRIC
+from services.trainer.finetune.validation import METRIC, check_held_out
 from services.trainer.prepared import Grades
 from services.trainer.rerank.data import RankedList
 from services.trainer.rerank.model import logits
@@ -19,6 +19,8 @@ class ListValidation(SentenceEvaluator):
     """Each list re-ranked by the model's scores."""
 
     def __init__(self, lists: list[RankedList], judged: dict[str, dict[str, float]], grades: Grades) -> None:
+        """Raises `TooLittleError` where nothing can be measured."""
+        check_held_out(judged, grades)
         super().__init__()  # type: ignore[no-untyped-call]
         self.primary_metric = METRIC
         self._lists, self._judged, self._grades = lists, judged, grades

@@ -35,6 +35,7 @@ from services.trainer.release.promote import PromoteOptions, promote
 from services.trainer.release.publish import publish
 from services.trainer.retrain.options import RetrainOptions
 from services.trainer.run_options import add_mixed_precision
+from services.trainer.validation import validation_of
 from shared.bundles import Bundle, BundleKind, Channel, Registry, load_bundle
 
 if TYPE_CHECKING:
@@ -175,7 +176,12 @@ def _learn(options: RetrainOptions, live: Bundle, now: PreparedSet, material: "M
         if options.average < 1:
             average(live.path, model, options.average)
         done.touch()
-    return export(ExportOptions(base=str(model), out=run / "bundle", name=live.manifest.name, floors=options.floors))
+    return export(
+        ExportOptions(
+            base=str(model), out=run / "bundle", name=live.manifest.name, floors=options.floors,
+            validation=validation_of(now), max_query_tokens=live.manifest.max_query_tokens,
+        )
+    )  # fmt: skip
 
 
 def _dimensions(live: Bundle) -> tuple[int, ...]:

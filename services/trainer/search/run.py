@@ -88,6 +88,6 @@ def _trial_options(fixed: FinetuneOptions, trial: Trial | FrozenTrial) -> Finetu
 def _forget_all_but(best: FrozenTrial | None, folder: Path) -> None:
     """Weights of one trial are enough: a dozen fills a disk. Records and logs stay."""
     kept = study.folder_of(best) if best else ""
-    for weights in folder.glob("*/*.safetensors"):
-        if weights.parent.name != kept:
+    for weights in folder.glob("**/*.safetensors"):
+        if weights.relative_to(folder).parts[0] != kept:
             weights.unlink()

@@ -53,7 +53,8 @@ class Shop:
 
 @pytest.fixture
 def shop(tiny_base: Path, tmp_path: Path) -> Shop:
-    return Shop(tmp_path, export(ExportOptions(base=str(tiny_base), out=tmp_path / "live", floors=ANY)))
+    live = ExportOptions(base=str(tiny_base), out=tmp_path / "live", max_query_tokens=16, floors=ANY)
+    return Shop(tmp_path, export(live))
 
 
 def promote(registry: Registry, bundle: Bundle) -> None:
@@ -64,6 +65,7 @@ def test_a_shop_goes_on_learning(shop: Shop, caplog: pytest.LogCaptureFixture) -
     caplog.set_level("INFO")
     first = shop.retrain(32)
     assert first is not None
+    assert first.manifest.max_query_tokens == 16, "queries are cut where they were"
     history = shop.registry.channel(Channel.CANDIDATE)
     assert history.version == first.version
     assert "0 replayed" in history.changes[-1].why

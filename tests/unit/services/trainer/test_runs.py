@@ -2,11 +2,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from transformers.trainer_utils import get_last_checkpoint
 
 from services.trainer import compute, record
 from services.trainer.errors import JobError
 from services.trainer.run_options import RunOptions
 from services.trainer.runs import arguments, best, claim, claimed, go_on_or_clear
+
+
+def write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
 
 
 def test_what_is_told_is_of_the_weights_that_were_kept() -> None:
@@ -32,17 +38,35 @@ def test_validations_are_spread_over_the_steps_that_all_processes_take_together(
 
 @pytest.mark.parametrize(
     ("left", "goes_on"),
-    [("checkpoints/checkpoint-7", True), ("parts/abc.part", True), ("parts/abc.draft-1", False), ("other", False)],
+    [
+        ("checkpoints/checkpoint-7/trainer_state.json", True),
+        ("checkpoints/checkpoint-7/model.safetensors", False),
+        ("parts/abc.part", True),
+        ("parts/abc.draft-1", False),
+        ("other", False),
+    ],
 )
 def test_a_run_goes_on_from_checkpoints_and_parts_until_it_has_ended(tmp_path: Path, left: str, goes_on: bool) -> None:
     out = tmp_path / "out"
-    (out / left).mkdir(parents=True)
+    write(out / left, "{}")
     assert go_on_or_clear(out) is goes_on
     assert out.exists() is goes_on
-    (out / left).mkdir(parents=True, exist_ok=True)
+    write(out / left, "{}")
     (out / record.FILE).touch()
     assert not go_on_or_clear(out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("torn", [{}, {"trainer_state.json": '{"epoch": 0.'}])
+def test_a_run_goes_on_from_the_last_checkpoint_that_is_whole(tmp_path: Path, torn: dict[str, str]) -> None:
+    options = RunOptions(data=Path("data"), out=tmp_path / "out")
+    claim(options, "abc")
+    checkpoints = options.out / "checkpoints"
+    write(checkpoints / "checkpoint-7" / "trainer_state.json", "{}")
+    for name, text in {"model.safetensors": "", **torn}.items():
+        write(checkpoints / "checkpoint-14" / name, text)
+    claim(replace(options, resume=True), "abc")
+    assert get_last_checkpoint(str(checkpoints)) == str(checkpoints / "checkpoint-7")
 
 
 @pytest.mark.parametrize("error", [JobError, KeyboardInterrupt])

@@ -11,7 +11,7 @@ import pytest
 from services.trainer import __main__ as command
 from services.trainer import compute, retrieval
 from services.trainer.base import open_base
-from services.trainer.errors import JobError
+from services.trainer.errors import JobError, TooLittleError
 from services.trainer.evaluate.encode import FolderEncoder
 from services.trainer.finetune import negatives
 from services.trainer.finetune.data import Texts, read_judgements
@@ -21,6 +21,7 @@ from services.trainer.finetune.train import finetune
 from services.trainer.finetune.validation import METRIC, RetrievalValidation
 from services.trainer.prepared import PreparedSet
 from services.trainer.record import read_record
+from services.trainer.rerank.validation import ListValidation
 from services.trainer.run_options import MixedPrecision
 from tests.support.judged_shop import COLOURS, THINGS, make_prepared
 from tests.support.stopping import stopped_once
@@ -44,6 +45,19 @@ def options(prepared: PreparedSet, tiny_base: Path, tmp_path: Path) -> FinetuneO
         evaluations=2,
         validation_items=5,
     )
+
+
+def test_held_out_queries_without_a_relevant_item_are_told_before_anything_is_trained(
+    options: FinetuneOptions, prepared: PreparedSet
+) -> None:
+    grades = prepared.report.grades
+    held_out = read_judgements(prepared.split("valid"), grades.relevant, 0, seed=0)
+    none = {key: dict.fromkeys(judged, grades.lowest) for key, judged in held_out.judged.items()}
+    texts = Texts(open_base(options.base).item_template, open_base(options.base).prompts)
+    with pytest.raises(TooLittleError, match="nothing says which weights are best"):
+        RetrievalValidation(replace(held_out, judged=none), texts, {}, grades, 0, 0)
+    with pytest.raises(TooLittleError, match=f"none of {len(none)} held-out queries"):
+        ListValidation([], none, grades)
 
 
 def test_a_run_writes_a_model_and_how_it_came_to_be(options: FinetuneOptions, prepared: PreparedSet) -> None:

@@ -5,9 +5,10 @@ import pytest
 
 from services.trainer import __main__ as command
 from services.trainer.errors import JobError
+from services.trainer.evaluate.measures import MEASURES, per_query
 from services.trainer.prepare.items import read_items, write_items
 from services.trainer.prepare.job import PrepareOptions, prepare
-from services.trainer.prepared import Grades, open_prepared
+from services.trainer.prepared import MOST_GRADES, Grades, open_prepared
 from shared.catalogue import write_jsonl
 from shared.items import Attribute, Item
 
@@ -46,6 +47,32 @@ def test_of_two_rows_with_one_id_the_later_stands(tmp_path: Path) -> None:
     counts = write_items(tmp_path / "items.jsonl", None, tmp_path / "items.parquet")
     assert (counts.items, counts.duplicates) == (2, 1)
     assert [item.title for item in read_items(tmp_path / "items.parquet")] == ["desk 1", "new desk"]
+
+
+@pytest.mark.parametrize(
+    ("grades", "told"),
+    [
+        ((0, 100, 60), "--lowest 0 --highest 100: want --highest above --lowest, by at most 20"),
+        ((1, 1, 1), "--lowest 1 --highest 1: want"),
+        ((0, 3, 4), "--relevant 4: want"),
+        ((1, 3, 1), "--relevant 1: want"),
+    ],
+)
+def test_a_scale_that_cannot_be_measured_by_is_refused(
+    catalogue: Path, tmp_path: Path, grades: tuple[float, float, float], told: str
+) -> None:
+    lowest, highest, relevant = grades
+    scale = Grades(lowest=lowest, highest=highest, relevant=relevant)
+    with pytest.raises(JobError, match=told):
+        prepare(PrepareOptions(catalogue, tmp_path / "out", grades=scale))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_widest_scale_is_measured_by() -> None:
+    scale = Grades(lowest=0, highest=MOST_GRADES, relevant=10)
+    judged = {"desk": {"a": 20.0, "b": 12.0, "c": 10.0}}
+    found = per_query(judged, {"desk": {"a": 3.0, "b": 2.0, "c": 1.0}}, scale)
+    assert {name: values["desk"] for name, values in found.items()} == dict.fromkeys(MEASURES, 1.0)
 
 
 def test_a_set_is_split_reported_and_opened(catalogue: Path, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def measured(values: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_best_settings_are_found_and_told(options: SearchOptions, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
+    options = replace(options, fixed=replace(options.fixed, towers=2))
     best = search(options, trials=3)
     written = told(options)
     assert [trial["state"] for trial in written["trials"]].count("complete") >= 1
@@ -55,8 +56,10 @@ def test_the_best_settings_are_found_and_told(options: SearchOptions, caplog: py
     assert best.learning_rate == top["params"]["learning_rate"]
     assert best.out == options.fixed.out / "best"
     assert (written["seed"], bool(written["versions"]["optuna"])) == (0, True)
-    weights = list((options.fixed.out / "trials").glob("*/model.safetensors"))
-    assert [path.parent.name for path in weights] == [top["folder"]], "only the best one's weights stay"
+    trials = options.fixed.out / "trials"
+    weights = {path.relative_to(trials).as_posix() for path in trials.glob("**/*.safetensors")}
+    kept = {f"{top['folder']}/{tower}model.safetensors" for tower in ("", "query/")}
+    assert weights == kept, "only the best one's weights stay"
     assert len(list((options.fixed.out / "trials").glob("*/training.json"))) == 3
 
 
