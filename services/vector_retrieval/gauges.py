@@ -7,6 +7,7 @@ from typing import NoReturn
 import structlog
 
 from services.vector_retrieval.generations import Generation, Roles
+from services.vector_retrieval.milvus import MissingCollectionError
 from services.vector_retrieval.store import Store
 from shared.errors import AisleError
 from shared.telemetry import metrics
@@ -49,8 +50,8 @@ class IndexGauges:
         while True:
             try:
                 await self.look()
-            except AisleError as error:
-                _log.debug("index not counted", why=error.message)
+            except (AisleError, MissingCollectionError) as error:
+                _log.debug("index not counted", why=str(error))
             await asyncio.sleep(_EVERY_S)
 
 

@@ -6,6 +6,8 @@ the rows show up in their segment, so a search in between would miss acknowledge
 
 import asyncio
 import contextlib
+import functools
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,10 @@ _MARK = "aisle-open"
 """A file in the directory while a process has it open, and after one that was killed."""
 _TOGETHER_NS = 1_000_000_000
 """Files that were written so shortly after one another cannot be told apart by their times."""
+
+
+_CANNOT_WRITE = 74
+"""Exit status: EX_IOERR of sysexits.h."""
 
 
 class Gate:
@@ -159,6 +165,7 @@ class EmbeddedServer:
         path = path.expanduser().resolve()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            _end_at_io_errors()
             server, database, port = start_server_in_thread(str(path), host="127.0.0.1", port=0, max_workers=_WORKERS)
             # Not before: until here another process may have it open.
             mark = path / _MARK
@@ -166,6 +173,7 @@ class EmbeddedServer:
             if mark.exists():
                 _drop_torn_indexes(path)
             mark.touch()
+            _open_all(database)
         except DataDirLockedError:
             raise FailedPreconditionError(
                 f"{path} is open in another process. Milvus Lite serves one process at a time: stop the other, choose "
@@ -184,6 +192,46 @@ class EmbeddedServer:
         self._server.stop(grace=2).wait()
         self._database.close()
         self._mark.unlink(missing_ok=True)
+
+
+@functools.cache
+def _end_at_io_errors() -> None:
+    """Makes Lite end this process when its log or a segment cannot be written (a full or broken disk).
+
+    It would go on: with the rows of a flush that failed out of sight, and their log removed at the next flush that does
+    not; or with a log that cannot be read beyond the row that was half-written. All that was acknowledged is in the
+    log, from which the next start reads it. PostgreSQL ends so, and for the same reason, when fsync fails.
+    """
+    from milvus_lite.engine.collection import Collection
+    from milvus_lite.storage.wal import WAL
+
+    for owner, name in ((Collection, "_trigger_flush"), (WAL, "write_insert"), (WAL, "write_delete")):
+        setattr(owner, name, _ending(getattr(owner, name)))
+
+
+def _ending(write: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(write)
+    def ending(*arguments: Any) -> Any:
+        try:
+            return write(*arguments)
+        except OSError as error:
+            # What says so may be on the disk that is full.
+            with contextlib.suppress(OSError):
+                _log.critical("the store cannot be written: make room and start again; nothing is lost", why=str(error))
+            os._exit(_CANNOT_WRITE)
+
+    return ending
+
+
+def _open_all(database: Any) -> None:
+    """Lite opens a collection at its first use, and twice where two calls come at once or one gives up waiting: what is
+    written to the first is lost with the second, which empties its log."""
+    for name in database.list_collections():
+        try:
+            database.get_collection(name)
+        except Exception as error:
+            # Whoever uses it learns so. The others serve.
+            _log.warning("a collection cannot be opened", collection=name, why=str(error))
 
 
 def _drop_flushed_logs(path: Path) -> None:

@@ -299,10 +299,14 @@ class Store:
         """All generations, the newest first, with their items (0 for those that nobody uses), and what they are for."""
         await self._generations.refresh()
         roles = self._generations.roles
-        return [
-            (g, await self._scanner.count(g, "", self._level(Consistency.SESSION)) if g in roles.all() else 0)
-            for g in await self._generations.every()
-        ], roles
+        return [(g, await self._count(g) if g in roles.all() else 0) for g in await self._generations.every()], roles
+
+    async def _count(self, generation: Generation) -> int:
+        try:
+            return await self._scanner.count(generation, "", self._level(Consistency.SESSION))
+        except MissingCollectionError:
+            # Dropped this moment.
+            return 0
 
     async def flush(self) -> None:
         """Moves new rows into indexed segments. Durable they were before; this makes searching them fast."""

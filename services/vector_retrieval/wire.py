@@ -17,6 +17,7 @@ from services.vector_retrieval.schema import Row, Vectors, payload_of
 from services.vector_retrieval.search import DEFAULT_FACET_DEPTH, Answer, Consistency, Mode, Query
 from services.vector_retrieval.store import Status
 from shared.errors import FieldViolation, InvalidArgumentError
+from shared.items import MAX_ID_BYTES
 from shared.items import violations as item_violations
 from shared.rpc import embeddings
 from shared.rpc.items import item_from_proto
@@ -112,6 +113,8 @@ def ids_from_proto(ids: Sequence[str]) -> list[str]:
     for index, item_id in enumerate(ids):
         if not item_id:
             raise InvalidArgumentError.of(f"ids[{index}]", "must not be empty")
+        if len(item_id.encode()) > MAX_ID_BYTES:
+            raise InvalidArgumentError.of(f"ids[{index}]", f"must be at most {MAX_ID_BYTES} bytes")
     return list(ids)
 
 

@@ -86,7 +86,7 @@ class Writer:
             ids = [row.item.id for row in newer]
             if roles.building is not None:
                 # First, so that dying before the next step leaves it without the item, and not with an old one.
-                client.delete(roles.building.collection, ids=ids, retry_times=0)
+                _delete(client, roles.building, ids)
             client.upsert(live.collection, [schema.to_store(row, can) for row in newer], retry_times=0)
             if roles.previous is not None:
                 known = _read_columns(client, roles.previous, ids, "vector")
@@ -116,9 +116,19 @@ class Writer:
             newer = _newer(client, target, current) if current else []
             if newer:
                 client.upsert(target.collection, [schema.to_store(row, can) for row in newer], retry_times=0)
-            return len(rows) - len(current)
+            gone = self._deleted_meanwhile(client, newer)
+            if gone:
+                _delete(client, target, gone)
+            return len(rows) - len(current) + len(gone)
 
         return await self._write("load", rows, work)
+
+    def _deleted_meanwhile(self, client: MilvusClient, rows: Sequence[Row]) -> list[str]:
+        """Ids of what another replica deleted after it was found to be there, and before it was written."""
+        if not rows or not self._settings.is_server:
+            return []
+        deleted = self._tombstones.times(client, [row.item.id for row in rows])
+        return [row.item.id for row in rows if written(row) < deleted.get(row.item.id, written(row))]
 
     async def delete(self, ids: Sequence[str], live: Generation) -> int:
         """Removes the items from every generation, and returns how many were in `live`."""
@@ -128,10 +138,10 @@ class Writer:
             self._tombstones.mark(client, ids)
             for other in self._generations.roles.all():
                 if other != live:
-                    client.delete(other.collection, ids=list(ids), retry_times=0)
+                    _delete(client, other, ids)
             stored = _read_columns(client, live, ids, "updated_at")
             if stored:
-                client.delete(live.collection, ids=list(stored), retry_times=0)
+                _delete(client, live, stored)
             return len(stored)
 
         return await self._write("delete", ids, work)
@@ -148,9 +158,7 @@ class Writer:
 
     async def remove(self, ids: Sequence[str], generation: Generation) -> None:
         """Removes the items from `generation` alone."""
-        await self._write(
-            "delete", ids, lambda client: client.delete(generation.collection, ids=list(ids), retry_times=0)
-        )
+        await self._write("delete", ids, lambda client: _delete(client, generation, ids))
 
     # --- what a change of the live generation needs ---
 
@@ -264,6 +272,11 @@ def _read_columns(client: MilvusClient, generation: Generation, ids: Iterable[st
         retry_times=0,
     )
     return {row["id"]: row[column] for row in found}
+
+
+def _delete(client: MilvusClient, generation: Generation, ids: Iterable[str]) -> None:
+    # Not by `ids=`, from which pymilvus makes an expression without escaping what is in them.
+    client.delete(generation.collection, filter=expressions.ids_in(ids), retry_times=0)
 
 
 def _tell_lag(rows: Sequence[Row]) -> None:

@@ -1,24 +1,36 @@
 """What was acknowledged is there after a kill, of the service and of the server; and a store that is gone is told
 apart from one that is empty."""
 
+import asyncio
 import itertools
+import os
+import resource
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 from aisle.catalog.v1 import item_pb2
 from aisle.retrieval.v1 import vector_retrieval_pb2 as pb
+from milvus_lite.engine import collection
 
+from services.vector_retrieval.schema import Row
+from services.vector_retrieval.settings import VectorRetrievalSettings
+from services.vector_retrieval.store import Store
+from shared.items import Item
 from shared.rpc import embeddings
 from tests.integration.vector_retrieval.processes import ServiceProcess, running
 from tests.integration.vector_retrieval.servers import MilvusServer, installed
 
 DIMENSIONS = 32
 BATCH = 20
+FULL_BYTES = 32_000
+"""More than a service logs, and less than 400 rows take."""
 
 
 def upsert(service: ServiceProcess, ids: list[str], timeout_s: float = 10) -> int:
@@ -134,6 +146,51 @@ def test_lite_counts_once_what_it_flushed_when_it_was_killed_before_it_removed_t
         assert service.stub.GetStatus(pb.GetStatusRequest(), timeout=5).items == len(ids)
         assert missing(service, ids) == set()
         assert not any(log.exists() for log in logs)
+
+
+def test_lite_keeps_what_it_acknowledged_when_the_disk_is_full(tmp_path: Path) -> None:
+    path = tmp_path / "milvus.db"
+    ids = [f"item-{at}" for at in range(800)]
+    with running(str(path), tmp_path / "first.log") as service:
+        upsert(service, ids[:400])
+        upsert(service, ids[400:])
+        # Its log is whole; the segment into which the flush after a second writes the rows is not to be.
+        resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (FULL_BYTES, FULL_BYTES))
+        assert service.process.wait(timeout=20) == os.EX_IOERR
+    assert "make room" in service.log.read_text()
+    with running(str(path), tmp_path / "second.log") as service:
+        assert service.stub.GetStatus(pb.GetStatusRequest(), timeout=5).items == len(ids)
+        assert missing(service, ids) == set()
+        resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (FULL_BYTES, FULL_BYTES))
+        with pytest.raises(grpc.RpcError):
+            upsert(service, [f"late-{at}" for at in range(800)])
+        assert service.process.wait(timeout=20) == os.EX_IOERR
+    with running(str(path), tmp_path / "third.log") as service:
+        assert missing(service, ids) == set()
+
+
+async def test_lite_opens_a_collection_once_however_long_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = VectorRetrievalSettings(uri=str(tmp_path / "milvus.db"), search_timeout_s=0.2)
+    vector = np.ones(DIMENSIONS, dtype=np.float32)
+    item = Item(id="a", title="a", updated_at=datetime(2026, 1, 1, tzinfo=UTC))
+    store = await Store.open(settings)
+    await store.upsert([Row(item, vector, b"a")], "m")
+    await store.close()
+    recover, opened = collection.execute_recovery, list[str]()
+
+    def slow(*, data_dir: str, **more: Any) -> Any:
+        opened.append(data_dir)
+        time.sleep(3 * settings.search_timeout_s)
+        return recover(data_dir=data_dir, **more)
+
+    monkeypatch.setattr(collection, "execute_recovery", slow)
+    store = await Store.open(settings)
+    await asyncio.gather(*(store.check() for _ in range(3)))
+    assert (await store.get(["a"])).payloads == [b"a"]
+    await store.close()
+    assert len(opened) == len(set(opened)) > 0
 
 
 def test_lite_refuses_a_second_process(tmp_path: Path) -> None:

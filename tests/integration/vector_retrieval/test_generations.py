@@ -104,6 +104,23 @@ async def indexed(index: Index) -> str:
             await asyncio.sleep(0.5)
 
 
+async def test_odd_ids_are_written_and_deleted_in_every_generation(index: Index) -> None:
+    odd = ["it's", "x'] or id != '' or id in ['y", "back\\slash"]
+    await index.write(*odd, "a")
+    new = await index.create()
+    await index.catch_up(new)
+    assert (await index.write(*odd)).accepted == 3
+    assert [item.id for item in await index.pending(new)] == sorted(odd)
+    await index.catch_up(new)
+    await index.promote(new)
+    for each in odd:
+        assert await index.delete(each) == 1
+    assert await index.states() == {
+        OLD: (pb.GENERATION_STATE_PREVIOUS, 1),
+        NEW: (pb.GENERATION_STATE_LIVE, 1),
+    }
+
+
 async def test_writes_meanwhile_are_not_missed(index: Index) -> None:
     await index.write(*"abcd")
     new = await index.create()

@@ -4,12 +4,14 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pytest
 import pytest_asyncio
 from pymilvus import MilvusClient
 
+from services.vector_retrieval import writes
 from services.vector_retrieval.lifecycle import Options
 from services.vector_retrieval.schema import Row
 from services.vector_retrieval.search import Consistency, Query
@@ -101,6 +103,27 @@ async def test_what_one_replica_writes_keeps_another_from_promoting_without_it(r
     with pytest.raises(VersionMismatchError):
         await other.upsert([row("c")], "m")
     assert await other.upsert([row("c")], "m2") == {}
+
+
+async def test_what_one_replica_deletes_is_not_brought_back_by_what_another_loads(
+    replicas: list[Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = replicas
+    await one.upsert([row("a"), row("b")], "m")
+    made = await one.create_generation("m2", 4, one.default_index)
+    loop, read = asyncio.get_running_loop(), writes._newer
+
+    def read_and_delete(*arguments: Any) -> list[Row]:
+        found = read(*arguments)
+        assert asyncio.run_coroutine_threadsafe(other.delete(["a"]), loop).result(timeout=20) == 1
+        return found
+
+    monkeypatch.setattr(writes, "_newer", read_and_delete)
+    assert await one.load([row("a"), row("b")], "m2", made.name, lambda *_: True) == ({}, 1)
+    monkeypatch.undo()
+    counts = {generation.name: items for generation, items in (await one.list_generations())[0]}
+    assert counts[made.name] == 1
+    assert await found(one) == {"b"}
 
 
 async def test_an_alias_of_somebody_else_is_left_alone(replicas: list[Store], milvus_server: MilvusServer) -> None:
