@@ -24,7 +24,7 @@ import structlog
 
 from services.gateway.budgets import RemainingS, StageBudget
 from services.gateway.pace import Pace
-from shared.errors import DEFAULT_RETRY_AFTER_S, DeadlineError, OverloadedError, UnavailableError
+from shared.errors import DEFAULT_RETRY_AFTER_S, DeadlineError, OverloadedError
 from shared.telemetry import metrics
 
 _log = structlog.get_logger()
@@ -96,16 +96,18 @@ class Admission:
             await self._wait(method)
         began = self._clock()
         good_s = self._good_s()
-        answered = True
         try:
-            return await call()
-        except UnavailableError:
-            # It says how fast something fails, not how fast requests are answered.
-            answered = False
-            raise
-        finally:
-            if answered:
+            result = await call()
+        except (DeadlineError, asyncio.CancelledError):
+            # An answer would have come later still. What fails in good time, or for other reasons, says how fast
+            # something fails, not how fast requests are answered.
+            if self._clock() - began > good_s:
                 self._learn(began, good_s)
+            raise
+        else:
+            self._learn(began, good_s)
+            return result
+        finally:
             self._leave()
 
     async def _wait(self, method: str) -> None:

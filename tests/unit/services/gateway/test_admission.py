@@ -6,7 +6,7 @@ import pytest
 
 from services.gateway.admission import Admission, AdmissionPolicy, Refusal
 from services.gateway.budgets import StageBudget
-from shared.errors import DeadlineError, OverloadedError, UnavailableError
+from shared.errors import DeadlineError, InvalidArgumentError, OverloadedError, UnavailableError
 from shared.telemetry import metrics
 from tests.unit.services.gateway.fakes import FakeClock
 
@@ -252,3 +252,65 @@ async def test_fewer_are_let_in_where_answers_come_late() -> None:
         await door.run("Search", no_wait)
     work.end("c")
     await alone
+
+
+async def let_in(door: Admission, most: int) -> int:
+    """How many of `most` requests `door` works on at once."""
+    work = Work()
+    tasks = [asyncio.create_task(door.run("Search", work.of(str(at)))) for at in range(most)]
+    await settle()
+    begun = len(work.begun)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return begun
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OverloadedError("a dependency's own"),
+        InvalidArgumentError.of("query", "must not be blank"),
+        DeadlineError("too little is left"),
+        asyncio.CancelledError(),
+    ],
+)
+async def test_what_fails_fast_lets_in_no_more(error: BaseException) -> None:
+    clock = FakeClock()
+    door = admission(running=2, waiting=0, clock=clock)
+
+    async def late() -> None:
+        clock.advance(1.5)
+
+    async def failing() -> None:
+        clock.advance(0.002)
+        raise error
+
+    await door.run("Search", late)
+    for _ in range(20):
+        with pytest.raises(type(error)):
+            await door.run("Search", failing)
+    assert await let_in(door, 2) == 1
+    await door.run("Search", no_wait)
+    assert await let_in(door, 2) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "places"),
+    [
+        (DeadlineError("no answer in time"), 1),
+        (asyncio.CancelledError(), 1),
+        (OverloadedError("a dependency's own"), 2),
+    ],
+)
+async def test_callers_that_give_up_late_say_what_a_late_answer_says(error: BaseException, places: int) -> None:
+    clock = FakeClock()
+    door = admission(running=2, waiting=0, clock=clock)
+
+    async def given_up() -> None:
+        clock.advance(1.5)
+        raise error
+
+    with pytest.raises(type(error)):
+        await door.run("Search", given_up)
+    assert await let_in(door, 2) == places
