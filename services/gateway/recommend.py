@@ -96,7 +96,7 @@ class Recommender:
         if profile is not None:
             seed = _with_history(ask.context, seed, profile)
         seed = _without(seed, avoided, profile)
-        seed, pool = await self._comparable(run, seed)
+        seed, pool = await self._comparable(run, seed, profile)
         ranked = self._score(run, seed, profile, pool)
         if not ranked:
             run.leave_out(Reason.COLD_START, "nothing is known to start from: what is popular")
@@ -166,18 +166,21 @@ class Recommender:
             groups=frozenset(item.group_id for item in stored.items if item.group_id),
         )
 
-    async def _comparable(self, run: _Run, seed: Seed) -> tuple[Seed, Pool]:
+    async def _comparable(self, run: _Run, seed: Seed, profile: Profile | None) -> tuple[Seed, Pool]:
         """What `seed` leads to; without the user's vector where that is kept from a model the index no longer has."""
         try:
-            return seed, await self._gather(run, seed)
+            pool = await self._gather(run, seed)
+            if profile is None or not pool.of_another_model(profile.vector):
+                return seed, pool
         except VersionMismatchError:
             if run.ask.context is not Context.HOME:
                 raise
+            seed = replace(seed, vector=None)
+            pool = await self._gather(run, seed)
         self.shoppers.forget(run.ask.user_id)
         why = "without the user's vector, which is another model's than the index's: the next request reads it anew"
         run.leave_out(Reason.PERSONALIZATION_UNAVAILABLE, why)
-        seed = replace(seed, vector=None)
-        return seed, await self._gather(run, seed)
+        return seed, pool
 
     async def _gather(self, run: _Run, seed: Seed) -> Pool:
         async def gather(limit: int) -> Pool:

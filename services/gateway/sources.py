@@ -55,9 +55,13 @@ class Pool:
 
     def likeness(self, vector: Vectors | None) -> list[float]:
         """Each candidate's cosine similarity to `vector`; empty where they cannot be compared."""
-        if vector is None or vector.model_version != self.model_version or not self.candidates:
+        if vector is None or not self.candidates or self.of_another_model(vector):
             return []
         return cosines(self.rows, vector)
+
+    def of_another_model(self, vector: Vectors | None) -> bool:
+        """Whether there are candidates and `vector` cannot be compared with them."""
+        return vector is not None and bool(self.candidates) and vector.model_version != self.model_version
 
     def scores(self, by_id: Mapping[str, float]) -> list[float]:
         """Each candidate's entry in `by_id`; empty where none has one."""

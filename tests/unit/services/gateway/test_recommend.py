@@ -105,6 +105,27 @@ async def test_a_profile_of_a_model_that_the_index_no_longer_knows_is_read_anew(
     assert after.versions.query_encoder == after.versions.index == "v2"
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        {"context": Context.SIMILAR_ITEMS, "item_ids": ["lamp-1"]},
+        {"context": Context.BASKET, "item_ids": ["lamp-1", "pot-1"]},
+        {"context": Context.AFTER_SEARCH, "query": "lamp-1"},
+    ],
+)
+async def test_a_profile_of_another_model_is_read_anew_beside_items_and_queries_too(ask: dict[str, Any]) -> None:
+    shop = garden()
+    shop.did("u", EventType.VIEW, "rake-1")
+    kept = shoppers(shop)
+    await recommend(shop, readers=kept, user_id="u", **ask)
+    shop.version = "v2"
+    between = await recommend(shop, readers=kept, user_id="u", **ask)
+    assert reasons(between) == [Reason.PERSONALIZATION_UNAVAILABLE]
+    after = await recommend(shop, readers=kept, user_id="u", **ask)
+    assert reasons(after) == []
+    assert all(result.user_score is not None for result in after.results)
+
+
 async def test_the_last_event_changes_the_next_answer() -> None:
     shop = garden()
     shop.did("u", EventType.VIEW, "rake-1", at_s=1)
