@@ -1,3 +1,5 @@
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
@@ -9,6 +11,9 @@ from aisle.gateway.v1 import catalog_pb2
 from aisle.retrieval.v1 import vector_retrieval_pb2
 from google.rpc import error_details_pb2
 
+from services.gateway.catalog import ItemRow
+from services.gateway.importing import Progress
+from services.gateway.servicer_catalog import CatalogServicer
 from shared.errors import InvalidArgumentError, UnavailableError, VersionMismatchError
 from tests.unit.services.gateway.conftest import Mesh, embeddings, item
 from tests.unit.services.gateway.test_gateway_rpc import details, raising, refusal
@@ -29,6 +34,40 @@ async def test_import(mesh: Mesh) -> None:
     ]
     assert [len(r.items) for r in mesh.backend.requests["UpsertItems"]] == [128, 128, 44, 1]
     assert {r.priority for r in mesh.backend.requests["EncodeItems"]} == {priority_pb2.PRIORITY_BULK}
+
+
+class Reading:
+    """An importer that keeps what it is given, and does nothing with it."""
+
+    def __init__(self) -> None:
+        self.rows: list[ItemRow] = []
+
+    async def run(self, batches: AsyncIterator[Sequence[ItemRow]]) -> AsyncIterator[Progress]:
+        async for rows in batches:
+            self.rows += rows
+            yield Progress(len(rows), len(rows), 0, [])
+
+
+async def test_others_get_their_turns_while_a_large_message_is_checked() -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def requests() -> AsyncIterator[catalog_pb2.ImportItemsRequest]:
+        yield catalog_pb2.ImportItemsRequest(items=map(item, range(1_000)))
+
+    importer: Any = Reading()
+    unused: Any = None
+    beside = asyncio.create_task(others())
+    [response] = [told async for told in CatalogServicer(unused, importer).ImportItems(requests(), unused)]
+    beside.cancel()
+    assert response.rows == 1_000
+    assert [row.payload for row in importer.rows] == [item(at) for at in range(1_000)]
+    assert turns >= 10
 
 
 async def test_an_item_too_large_to_store_names_its_size(mesh: Mesh) -> None:
