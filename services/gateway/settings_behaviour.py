@@ -17,7 +17,7 @@ _SHARE = 0.3
 """A log or an encoder that hangs costs a third of the deadline; the rest is enough to answer as for anybody."""
 _DAY_S = 86_400.0
 _IMPRESSIONS_EVERY_S = 0.5
-"""Two small writes a second at most, and what was shown is in the log before it can be clicked."""
+"""Two small writes a second where little is shown, and what was shown is in the log before it can be clicked."""
 _IMPRESSIONS_TIMEOUT_S = 5.0
 
 
