@@ -266,10 +266,9 @@ class Batcher(Generic[RowT, ResultT]):
             accepted = self._queue.offer(request.works)
             if priority is Priority.INTERACTIVE:
                 self._interactive_at = now
-            depth = self._queue.rows(priority)
             if accepted:
+                self._tell_depth(priority)
                 self._wake.notify()
-        self._observer.queue_depth(priority, depth)
         if not accepted:
             raise self._full(len(rows), priority)
         self._open.add(request)
@@ -280,7 +279,14 @@ class Batcher(Generic[RowT, ResultT]):
 
     def _withdraw(self, request: _Request[ResultT]) -> int:
         with self._wake:
-            return self._queue.withdraw(request.works)
+            withdrawn = self._queue.withdraw(request.works)
+            if withdrawn:
+                self._tell_depth(request.works[0].priority)
+        return withdrawn
+
+    def _tell_depth(self, priority: Priority) -> None:
+        """While `_wake` is held: told outside it, an older depth could be the last."""
+        self._observer.queue_depth(priority, self._queue.rows(priority))
 
     def _abandon(self, request: _Request[ResultT]) -> None:
         if withdrawn := self._withdraw(request):
@@ -354,9 +360,8 @@ class Batcher(Generic[RowT, ResultT]):
                     return None
                 now = self._clock()
                 taken = self._queue.take(now, least_s=self._pace.least_s, bulk_tokens=self._bulk_tokens(now))
-                depths = [(priority, self._queue.rows(priority)) for priority in Priority]
-            for priority, depth in depths:
-                self._observer.queue_depth(priority, depth)
+                for priority in Priority:
+                    self._tell_depth(priority)
             if taken.expired:
                 self._observer.dropped("deadline", len(taken.expired))
                 late = DeadlineError("too little time was left for the work when its turn came")

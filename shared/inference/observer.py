@@ -11,7 +11,7 @@ class EngineObserver(Protocol):
     """Called from the event loop and from the batch thread: be thread-safe and quick, and do not raise."""
 
     def queue_depth(self, priority: Priority, rows: int) -> None:
-        """Rows now waiting in one class."""
+        """Rows now waiting in one class; called with the queue's lock held."""
 
     def queue_wait(self, priority: Priority, seconds: float) -> None:
         """How long one row waited, when it is taken into a batch."""

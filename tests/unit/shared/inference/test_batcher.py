@@ -189,6 +189,33 @@ async def test_expired_work_is_not_run_and_its_caller_is_told_at_the_deadline(st
     assert recorder.dropped_rows == [("deadline", 1)]
 
 
+@pytest.mark.parametrize("priority", Priority)
+async def test_rows_that_are_withdrawn_are_no_longer_told_as_waiting(start: Start, priority: Priority) -> None:
+    backend, recorder = DummyBackend(), Recorder()
+    batcher, first = await held(start, backend, observer=recorder)
+    unwanted = asyncio.ensure_future(batcher.submit([words(5), words(6)], priority=priority))
+    late = asyncio.ensure_future(batcher.submit([words(7)], priority=priority, deadline=time.monotonic() + 0.1))
+    await asyncio.sleep(0)
+    assert recorder.depths[-1] == (priority, 3)
+    unwanted.cancel()
+    await late
+    assert recorder.depths[-2:] == [(priority, 1), (priority, 0)]
+    backend.gate.set()
+    await first
+
+
+async def test_the_depth_told_last_is_the_latest(start: Start) -> None:
+    class Slow(Recorder):
+        def queue_depth(self, priority: Priority, rows: int) -> None:
+            if rows:
+                time.sleep(0.05)
+            super().queue_depth(priority, rows)
+
+    recorder = Slow()
+    await (await start(DummyBackend(), observer=recorder)).submit([words(3)])
+    assert [rows for priority, rows in recorder.depths if priority is Priority.INTERACTIVE] == [1, 0]
+
+
 async def test_a_deadline_in_the_past_is_refused_at_the_door(start: Start) -> None:
     backend = DummyBackend()
     batcher = await start(backend)
