@@ -9,9 +9,12 @@ from google.protobuf.message import DecodeError
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
-# What is read here is what protobuf refused, so it may be made to hurt: both bounds are protobuf's own.
+# What is read here is what protobuf refused, so it may be made to hurt: the first two bounds are protobuf's own.
 _MAX_DEPTH = 100
 _MAX_VARINT_BYTES = 10
+_MAX_FIELDS = 10_000
+"""Read of one message, on all levels together: tens of milliseconds of the event loop. What is wrong behind them is
+refused without its name."""
 
 Bytes = memoryview
 """A view, because every level of a message would otherwise copy all that is below it."""
@@ -34,7 +37,9 @@ def tolerant(deserializer: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
         except DecodeError:
             message = getattr(deserializer, "__self__", None)
             descriptor = getattr(message, "DESCRIPTOR", None)
-            field = _first_bad_string(memoryview(data), descriptor) if descriptor is not None else None
+            field = None
+            if descriptor is not None:
+                field = _first_bad_string(memoryview(data), descriptor, iter(range(_MAX_FIELDS)))
             if field is not None:
                 return Undecodable(field, "must be valid UTF-8")
             return Undecodable("request", "is not a valid protobuf message of the method's request type")
@@ -42,11 +47,14 @@ def tolerant(deserializer: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return deserialize
 
 
-def _first_bad_string(data: Bytes, descriptor: Descriptor, at: str = "", depth: int = 0) -> str | None:
-    """The path of the first string in `data` that is not UTF-8; `None` when the bytes are wrong in another way."""
+def _first_bad_string(
+    data: Bytes, descriptor: Descriptor, budget: Iterator[int], at: str = "", depth: int = 0
+) -> str | None:
+    """The path of the first string in `data` that is not UTF-8; `None` when the bytes are wrong in another way, or when
+    `budget` ends first: each field that is read takes one of it."""
     counts: dict[int, int] = {}
     try:
-        for number, value in _length_delimited(data):
+        for number, value in _length_delimited(data, budget):
             field = descriptor.fields_by_number.get(number)
             if field is None:
                 continue
@@ -58,7 +66,7 @@ def _first_bad_string(data: Bytes, descriptor: Descriptor, at: str = "", depth: 
             if field.type == FieldDescriptor.TYPE_STRING and not _is_utf8(value):
                 return path
             if field.message_type is not None and depth < _MAX_DEPTH:
-                found = _first_bad_string(value, field.message_type, path, depth + 1)
+                found = _first_bad_string(value, field.message_type, budget, path, depth + 1)
                 if found is not None:
                     return found
     except (IndexError, ValueError):
@@ -74,10 +82,12 @@ def _is_utf8(value: Bytes) -> bool:
     return True
 
 
-def _length_delimited(data: Bytes) -> Iterator[tuple[int, Bytes]]:
+def _length_delimited(data: Bytes, budget: Iterator[int]) -> Iterator[tuple[int, Bytes]]:
     """(field number, bytes) of each length-delimited field on this level of `data`."""
     at = 0
     while at < len(data):
+        if next(budget, None) is None:
+            raise ValueError("too many fields")
         tag, at = _varint(data, at)
         kind = tag & 7
         if kind == _VARINT:

@@ -8,9 +8,10 @@ from aisle.gateway.v1 import catalog_pb2, gateway_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.rpc.decode import Undecodable, tolerant
+from shared.rpc.decode import _MAX_FIELDS, Undecodable, tolerant
 
 BAD = b"\xff\xfe"
+NO_MESSAGE = Undecodable("request", "is not a valid protobuf message of the method's request type")
 
 
 def field(number: int, content: bytes) -> bytes:
@@ -78,5 +79,13 @@ def nested(depth: int) -> bytes:
 def test_bytes_made_to_hurt_are_refused_at_once(message: bytes) -> None:
     started = time.process_time()
     decoded = tolerant(gateway_pb2.SearchRequest.FromString)(message)
-    assert decoded == Undecodable("request", "is not a valid protobuf message of the method's request type")
+    assert decoded == NO_MESSAGE
     assert time.process_time() - started < 1
+
+
+def test_a_string_is_looked_for_in_so_many_fields_of_all_levels_together() -> None:
+    decode = tolerant(catalog_pb2.UpsertItemsRequest.FromString)
+    good, bad = field(1, item(_1=b"1")), field(1, item(_1=BAD))
+    most = _MAX_FIELDS // 2
+    assert decode(good * (most - 1) + bad) == Undecodable(f"items[{most - 1}].id", "must be valid UTF-8")
+    assert decode(good * most + bad) == NO_MESSAGE
