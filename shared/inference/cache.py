@@ -181,7 +181,8 @@ class QueryCache:
             error = flight.task.exception()
             if error is None:
                 landed.update(flight.task.result())
-            elif self._is_anothers(error, flight in joined and len(flight.keys) > len(keys), deadline):
+            # Rows expire a little before their deadline: one's own flight can be late while time is left.
+            elif flight in joined and self._is_anothers(error, len(flight.keys) > len(keys), deadline):
                 again = True
             else:
                 raise error
@@ -189,7 +190,7 @@ class QueryCache:
         return [key for key in keys if key not in landed] if again else []
 
     def _is_anothers(self, error: BaseException, larger: bool, deadline: float | None) -> bool:
-        """Whether it says nothing of this caller; `larger`: the flight was another's, for more rows."""
+        """Whether the error of a flight that was joined says nothing of this caller; `larger`: it was for more rows."""
         if isinstance(error, DeadlineError):
             return self._time_left(deadline)
         return larger and isinstance(error, OverloadedError)

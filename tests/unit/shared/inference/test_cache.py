@@ -127,6 +127,14 @@ async def test_another_callers_deadline_is_not_ours() -> None:
     await asyncio.gather(leader, return_exceptions=True)
 
 
+async def test_ones_own_deadline_is_not_anothers_though_a_little_of_it_is_left() -> None:
+    cache, model = QueryCache(1 << 20), Model()
+    model.error = DeadlineError("too little time was left")
+    with pytest.raises(DeadlineError, match="too little"):
+        await fetch(cache, model, keys("red"), deadline=time.monotonic() + 0.2)
+    assert model.computed == keys("red")
+
+
 async def test_anothers_many_rows_that_found_no_room_are_not_ours() -> None:
     cache, model = QueryCache(1 << 20), Model()
     model.gate.clear()
