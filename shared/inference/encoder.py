@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,11 @@ from shared.inference.text_rows import text_rows
 from shared.inference.tokens import TextTokenizer, Tokens
 
 Vectors = NDArray[np.float32]
+ReadT = TypeVar("ReadT")
 
 INLINE_CHARS = 4_000
-"""Texts up to this many characters in all are tokenised on the event loop (about 0.3 ms): cheaper than a thread."""
+"""Texts up to this many characters in all are read on the event loop (tokenised in about 0.3 ms): cheaper than a
+thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class Encoding:
 
 
 class TokenizerThreads:
-    """Tokenises off the event loop when there is much to do, so that the loop and the forward pass go on.
+    """Reads texts off the event loop when there is much to do, so that the loop and the forward pass go on: tokenises
+    them, or makes the keys by which they are cached.
 
     A thread for each priority, started when first needed: an interactive call waits behind interactive ones only.
     Slices of bulk calls on a shared thread would still make it wait for a slice of each bulk call there is.
@@ -53,16 +56,16 @@ class TokenizerThreads:
         }
 
     async def map(
-        self, function: Callable[[str], Tokens], texts: Sequence[str], *, priority: Priority, others: int = 0
-    ) -> list[Tokens | InvalidArgumentError]:
+        self, function: Callable[[str], ReadT], texts: Sequence[str], *, priority: Priority, others: int = 0
+    ) -> list[ReadT | InvalidArgumentError]:
         """One outcome a text: an error is that of a string that is not text (a lone surrogate).
 
-        The rows are for the batcher, together with `others` that are made already, before anything else is awaited.
-        Raises as `Batcher.room_for`, where there is so much that it takes a thread.
+        Rows are for the batcher, together with `others` that are made already, before anything else is awaited. Raises
+        as `Batcher.room_for`, where there is so much that it takes a thread.
         """
 
-        def all_of_them() -> list[Tokens | InvalidArgumentError]:
-            return [_tokenize(function, text, index) for index, text in enumerate(texts)]
+        def all_of_them() -> list[ReadT | InvalidArgumentError]:
+            return [_read(function, text, index) for index, text in enumerate(texts)]
 
         if sum(map(len, texts)) <= INLINE_CHARS:
             return all_of_them()
@@ -70,7 +73,7 @@ class TokenizerThreads:
             return await asyncio.get_running_loop().run_in_executor(self._pools[priority], all_of_them)
 
 
-def _tokenize(function: Callable[[str], Tokens], text: str, index: int) -> Tokens | InvalidArgumentError:
+def _read(function: Callable[[str], ReadT], text: str, index: int) -> ReadT | InvalidArgumentError:
     try:
         return function(text)
     except (TypeError, UnicodeEncodeError):
@@ -138,9 +141,9 @@ class BiEncoder:
 
         if self.cache is None:
             return self._gather(await run(texts), token_vectors=token_vectors)
-        try:
-            keys = [Key(self.version, self._queries.normalize(text)) for text in texts]
-        except (TypeError, UnicodeEncodeError):
+        normal = await self._threads.map(self._queries.normalize, texts, priority=priority)
+        keys = [Key(self.version, text) for text in normal if isinstance(text, str)]
+        if len(keys) < len(texts):
             # Some text is no text: the road without the cache says which.
             return self._gather(await run(texts), token_vectors=token_vectors)
 

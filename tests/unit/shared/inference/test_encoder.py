@@ -191,6 +191,39 @@ async def test_large_calls_are_tokenised_off_the_event_loop(bundle: Bundle, star
     assert len((await call).vectors) == 50
 
 
+async def test_keys_of_large_calls_are_made_off_the_event_loop(
+    bundle: Bundle, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = DummyBackend()
+    encoder = BiEncoder(bundle, await start(backend), cache=QueryCache(1 << 20))
+    normalize = encoder._queries.normalize
+    on_the_loop: list[bool] = []
+    loops = threading.current_thread()
+
+    def noting(text: str) -> str:
+        on_the_loop.append(threading.current_thread() is loops)
+        return normalize(text)
+
+    monkeypatch.setattr(encoder._queries, "normalize", noting)
+    for texts in (["red shoe"], [LONG, "red shoe"], [LONG]):
+        await encoder.encode_queries(texts)
+    assert on_the_loop == [True, False, False, False]
+    assert len(backend.seen) == 2, "long or short, what is known is not run again"
+
+
+async def test_large_calls_whose_keys_are_being_made_take_room_in_the_queue(
+    bundle: Bundle, start: Start, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = BiEncoder(bundle, await start(DummyBackend(), Limits(rows=4)), cache=QueryCache(1 << 20))
+    monkeypatch.setattr(encoder._queries, "normalize", held)
+    calls = [asyncio.ensure_future(encoder.encode_queries([LONG])) for _ in range(20)]
+    await asyncio.sleep(0.05)
+    assert [isinstance(call.exception(), OverloadedError) for call in calls if call.done()] == [True] * 16
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+
+
 async def test_what_is_being_tokenised_takes_room_in_the_queue(start: Start, held: Held) -> None:
     batcher = await start(DummyBackend(), Limits(rows=4, bulk_rows=4))
     threads = TokenizerThreads(batcher)
