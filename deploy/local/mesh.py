@@ -49,12 +49,12 @@ class Mesh:
         self.spec = spec
         self._report = report
         self._shared = shared
-        self._running: dict[str, Running] = {}
+        self._entries: dict[str, Running] = {}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def adopt(self, known: State) -> None:
-        """Takes over what still runs of a mesh that another command started."""
-        self._running = {service.name: service for service in known.alive()}
+        """Takes over a mesh that another command started: what still runs of it, and where the rest ran."""
+        self._entries = {service.name: service for service in known.services}
 
     def __enter__(self) -> "Mesh":
         self.start()
@@ -87,7 +87,7 @@ class Mesh:
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """Stops everything, front door first; kills what is still there `grace_s` seconds after being asked."""
-        self._stop(list(self._running), grace_s)
+        self._stop(list(self._entries), grace_s)
 
     def start_service(self, name: str, timeout_s: float = START_TIMEOUT_S) -> None:
         """Starts one service that does not run, and waits until it serves."""
@@ -101,15 +101,15 @@ class Mesh:
 
     def signal(self, name: str, number: Signals) -> None:
         """Sends `number` to one service."""
-        self._running[name].process.send(number)
+        self._entries[name].process.send(number)
 
     def runs(self, name: str) -> bool:
         """Whether the process of one service is there, serving or not."""
-        return name in self._running and self._running[name].process.runs()
+        return name in self._entries and self._entries[name].process.runs()
 
     def pid(self, name: str) -> int | None:
         """The process of one service; `None` where it has none."""
-        return self._running[name].process.pid if self.runs(name) else None
+        return self._entries[name].process.pid if self.runs(name) else None
 
     def address(self, name: str) -> str:
         """Where one service answers gRPC."""
@@ -133,7 +133,7 @@ class Mesh:
             child = process.start(command, cwd=ROOT, env=environment, log=self.spec.log(service))
             self._children[service.name] = child
             identity = ProcessId.of(child.pid) or ProcessId(child.pid, "ended before it was seen")
-            self._running[service.name] = state.running(service, self.spec, identity, time.time())
+            self._entries[service.name] = state.running(service, self.spec, identity, time.time())
             self._save()
 
     def _wait(self, names: Sequence[str], timeout_s: float) -> None:
@@ -165,7 +165,7 @@ class Mesh:
         return "exit code not known" if child is None else process.exit_text(child.wait())
 
     def _stop(self, names: Sequence[str], grace_s: float) -> None:
-        stopping = [self._running[name] for name in names if name in self._running]
+        stopping = [self._entries[name] for name in names if name in self._entries]
         try:
             stop_all(stopping, grace_s, self._report)
         finally:
@@ -173,18 +173,19 @@ class Mesh:
                 # The exit status is collected, or the process would stay behind as a zombie of this one.
                 if (child := self._children.pop(entry.name, None)) is not None:
                     child.wait()
-                del self._running[entry.name]
             self._save()
 
     def _save(self) -> None:
         if not self._shared:
             return
-        scrape.write(self.spec.folder, self._running.values(), self.spec.milvus_metrics if self._running else None)
-        if self._running:
-            running = list(self._running.values())
-            secured = self.spec.identities is not None
-            state.save(self.spec.folder, State(str(self.spec.index), running, secured, dict(self.spec.listeners)))
+        entries, secured = list(self._entries.values()), self.spec.identities is not None
+        known = State(str(self.spec.index), entries, secured, dict(self.spec.listeners))
+        # What ended is kept while anything runs: what runs calls it at its port, where it must start again.
+        if known.alive():
+            scrape.write(self.spec.folder, entries, self.spec.milvus_metrics)
+            state.save(self.spec.folder, known)
         else:
+            scrape.write(self.spec.folder, [])
             state.forget(self.spec.folder)
 
 
