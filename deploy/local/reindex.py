@@ -24,21 +24,25 @@ _ENCODERS = ("query_encoder", "item_encoder")
 
 def run(bundle: Path, folder: Path) -> int:
     """The exit status of the job, 0 once the mesh of `folder` runs `bundle`. Raises `LocalError` when nothing is up,
-    or what should start does not."""
+    before or after the job, or what should start does not."""
     known = state.load(folder)
     if known is None:
         raise LocalError("no mesh is up: start one with `make up`")
     if not (bundle / "bundle.json").is_file():
         raise LocalError(f"there is no model bundle in {bundle}; `python -m services.trainer export` makes one")
-    spec = known.restore(MeshSpec.default(index=Path(known.index), folder=folder))
+    spec = _restored(known, folder)
     with Mesh(beside(spec, str(bundle)), report=view.console.print, shared=False) as second:
         encoder = second.address("item_encoder")
         if status := job(spec, encoder):
             return status
-        outdated = _outdated(spec, client.facts("item_encoder", encoder).version)
+        version = client.facts("item_encoder", encoder).version
     catalogue.note_bundle(spec.index, bundle)
-    _hand_over(known, _with(spec, bundle, outdated), outdated)
+    _hand_over(spec, bundle, version)
     return 0
+
+
+def _restored(known: State, folder: Path) -> MeshSpec:
+    return known.restore(MeshSpec.default(index=Path(known.index), folder=folder))
 
 
 def beside(spec: MeshSpec, bundle: str) -> MeshSpec:
@@ -98,14 +102,24 @@ def _with(spec: MeshSpec, bundle: Path, names: list[str]) -> MeshSpec:
     return replace(spec, services=tuple(services), bundle=bundle)
 
 
-def _hand_over(known: State, spec: MeshSpec, outdated: list[str]) -> None:
+def _hand_over(before: MeshSpec, bundle: Path, version: str) -> None:
     say = view.console.print
-    with state.locked(spec.folder):
-        mesh = Mesh(spec, report=say)
+    with state.locked(before.folder):
+        # The job took minutes, in which another command may have started or stopped what it likes.
+        known = state.load(before.folder)
+        if known is None or known.index != str(before.index):
+            first = "" if known is None else "`make down`, then "
+            raise LocalError(
+                f"the index is re-indexed, but its mesh was stopped meanwhile: {first}`make up`, with the CATALOG and "
+                f"MAPPING it had, starts it with {bundle}"
+            )
+        spec = _restored(known, before.folder)
+        outdated = _outdated(spec, version)
+        mesh = Mesh(_with(spec, bundle, outdated), report=say)
         mesh.adopt(known)
         for name in outdated:
             if mesh.runs(name):
                 mesh.stop_service(name)
                 mesh.start_service(name)
         mesh.start()
-    say(f"the mesh runs {spec.bundle}: {', '.join(outdated) or 'nothing'} had to start again", soft_wrap=True)
+    say(f"the mesh runs {bundle}: {', '.join(outdated) or 'nothing'} had to start again", soft_wrap=True)
