@@ -1,4 +1,5 @@
-"""What the service does by itself, now and then: deletes what is too old, has the relations learned."""
+"""What the service does by itself, now and then: deletes what is too old, empties SQLite's log, has the relations
+learned."""
 
 import asyncio
 import contextlib
@@ -19,6 +20,8 @@ from shared.telemetry import metrics
 _log = structlog.get_logger()
 
 _DAY_S = 86_400.0
+_EMPTY_EVERY_S = 60.0
+"""Seconds that deleted events stay in SQLite's log at most, where a read or a kill kept it from being emptied."""
 _FIRST_AFTER_S = 30.0
 """Seconds from the start: a service that has just come up has better things to do."""
 _END_S = 5.0
@@ -29,12 +32,15 @@ class Background:
 
     def __init__(self, database: Database, settings: UserEventsSettings) -> None:
         self._settings = settings
+        self._database = database
         self._retention = Retention(database, settings.retention_days)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begins."""
         self._tasks.append(asyncio.create_task(_repeat(self._delete, _DAY_S)))
+        if not self._settings.is_server:
+            self._tasks.append(asyncio.create_task(_repeat(self._empty_log, _EMPTY_EVERY_S)))
         if self._settings.relations_every_s:
             self._tasks.append(asyncio.create_task(_repeat(self._learn, self._settings.relations_every_s)))
 
@@ -49,6 +55,10 @@ class Background:
         if deleted:
             metrics.EVENTS_DELETED.labels("retention").inc(deleted)
             _log.info("old events deleted", events=deleted)
+
+    async def _empty_log(self) -> None:
+        if not await self._database.empty_log():
+            _log.warning("SQLite's log is being read and not emptied yet: it may hold events that were deleted")
 
     async def _learn(self) -> None:
         # A process of its own: it takes seconds of a core and hundreds of megabytes, and gives them back.

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from services.user_events.failures import LostConnectionError, RowsRefusedError
 from services.user_events.settings import DatabaseSettings
-from shared.errors import FailedPreconditionError, OverloadedError, UnavailableError
+from shared.errors import AisleError, FailedPreconditionError, OverloadedError, UnavailableError
 from shared.rpc import deadline
 
 NAME = "events database"
@@ -32,6 +32,14 @@ SUM_TIMEOUT_S = 60.0
 """For sums over a table of some hundred million counters."""
 _TIMEOUT_SLACK_S = 0.5
 """The server gives up first, and says why; the client does where there is no server any more."""
+_EMPTY_S = 1.0
+"""Reads end in milliseconds as a rule. Who was forgotten is told so even where one does not."""
+_EMPTY_TRY_S = 0.1
+"""Long enough for most reads to end, and short for those who wait to write meanwhile."""
+_EMPTY_PAUSE_S = 0.05
+"""Between tries: for those who wait to write."""
+_ANSWER_S = 0.1
+"""Of a caller's time, what is left to answer in."""
 
 # SQLSTATE classes and codes (PostgreSQL manual, appendix A).
 _BAD_DATA = ("22", "23")
@@ -90,6 +98,23 @@ class Database:
             async with asyncio.timeout(self._settings.write_timeout_s + _TIMEOUT_SLACK_S):
                 async with self._writes.begin() as connection:
                     yield connection
+
+    async def empty_log(self) -> bool:
+        """Empties SQLite's write-ahead log, which holds what was deleted until it is written over. `False` where it
+        could not be: somebody reads by it for longer than a second, or than the caller waits."""
+        if self.is_server:
+            return True
+        try:
+            with _translated():
+                async with asyncio.timeout(deadline.timeout_s(_EMPTY_S, _ANSWER_S)):
+                    while True:
+                        # Who writes in this process waits for the connection, and does not hold the lock.
+                        async with self._writes.connect():
+                            if await asyncio.to_thread(_checkpointed, self._settings.uri):
+                                return True
+                        await asyncio.sleep(_EMPTY_PAUSE_S)
+        except AisleError:
+            return False
 
     @contextlib.asynccontextmanager
     async def migrating(self, key: int) -> AsyncIterator[AsyncConnection]:
@@ -215,6 +240,16 @@ def _to_wal(path: Path) -> None:
             connection.execute("PRAGMA journal_mode=WAL")
     finally:
         os.close(folder)
+
+
+def _checkpointed(path: str) -> bool:
+    # A connection of its own: the pool's waits for a reader as long as for a writer, and all who write with it.
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=_EMPTY_TRY_S)) as connection:
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError:
+        return False
+    return not busy
 
 
 @contextlib.contextmanager

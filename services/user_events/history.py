@@ -100,4 +100,6 @@ class Histories:
                 raise NotFoundError("user", user_key.hex())
             receipt = Receipt(str(uuid.uuid4()), now, gone.rowcount)
             await connection.execute(insert(receipts).values(id=receipt.id, forgotten_at=now, events=receipt.events))
+        # Where it cannot be yet, the background does it. The user is forgotten, and the caller told so.
+        await self._database.empty_log()
         return receipt

@@ -51,6 +51,8 @@ class Retention:
                 if batch < _BATCH_EVENTS:
                     break
                 await asyncio.sleep(_PAUSE_S)
+            if deleted:
+                await self._database.empty_log()
             return deleted
 
     async def _delete_events(self, before: int) -> int:

@@ -11,7 +11,7 @@ from services.user_events.settings import UserEventsSettings
 from services.user_events.store import Store
 from shared import attribution
 from shared.attribution import Attribution, AttributionTokens
-from shared.errors import InvalidArgumentError, NotFoundError
+from shared.errors import InvalidArgumentError
 from tests.integration.user_events.client import (
     CART,
     CLICK,
@@ -294,48 +294,6 @@ async def test_an_export_is_all_of_a_user_by_time_in_pages(client: Client) -> No
     assert len({logged.event.id for logged in exported}) == 1_200
     assert times == sorted(times)
     assert await client.export(fresh("user")) == []
-
-
-async def test_a_forgotten_user_leaves_counts_and_a_receipt(client: Client, database_bytes: DatabaseBytes) -> None:
-    user, item, other = fresh("user"), fresh("item"), fresh("user")
-    await client.write(
-        event(PURCHASE, user_id=user, item_id=item), event(SEARCH, user_id=user), event(user_id=other, item_id=item)
-    )
-    receipt = await client.forget(user)
-    assert receipt.events == 2
-    assert receipt.id
-    assert receipt.forgotten_at.ToMicroseconds() > ago(minutes=1).ToMicroseconds()
-    assert await client.history(user) == pb.GetHistoryResponse()
-    assert await client.export(user) == []
-    assert len((await client.history(other)).events) == 1
-    (stats,) = await client.stats(item)
-    assert (stats.views, stats.purchases) == (1, 1)
-    held = database_bytes.read()
-    assert receipt.id.encode() in held
-    assert user.encode() not in held
-
-
-async def test_nobody_is_forgotten_twice(client: Client) -> None:
-    user = fresh("user")
-    await client.write(event(user_id=user))
-    await client.forget(user)
-    for unknown in (user, fresh("user")):
-        with pytest.raises(NotFoundError) as refused:
-            await client.forget(unknown)
-        assert unknown not in str(refused.value)
-
-
-async def test_a_user_who_comes_back_has_no_version_that_was_known_before(client: Client) -> None:
-    user = fresh("user")
-    versions = set()
-    for _ in range(3):
-        await client.write(event(user_id=user))
-        history = await client.history(user, known_version=max(versions, default=0))
-        assert not history.unchanged
-        assert len(history.events) == 1
-        versions.add(history.version)
-        await client.forget(user)
-    assert len(versions) == 3
 
 
 async def test_a_reader_of_the_log_learns_who_is_still_known_and_since_when(client: Client) -> None:
