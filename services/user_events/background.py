@@ -15,7 +15,6 @@ from services.user_events.retention import Retention
 from services.user_events.settings import RelationsSettings, UserEventsSettings
 from services.user_events.store import now_micros
 from shared.errors import AisleError
-from shared.telemetry import metrics
 
 _log = structlog.get_logger()
 
@@ -53,7 +52,6 @@ class Background:
     async def _delete(self) -> None:
         deleted = await self._retention.run(now_micros())
         if deleted:
-            metrics.EVENTS_DELETED.labels("retention").inc(deleted)
             _log.info("old events deleted", events=deleted)
 
     async def _empty_log(self) -> None:

@@ -7,7 +7,7 @@ transactions, so that nobody who writes waits long. The service does it daily by
 import asyncio
 import time
 
-from sqlalchemy import delete, exists, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, select, true, tuple_, update
 
 from services.user_events import schema_version
 from services.user_events.database import Database
@@ -15,12 +15,15 @@ from services.user_events.events import MICROS_PER_DAY, MICROS_PER_HOUR
 from services.user_events.jobs import main, print_line, settings_of
 from services.user_events.schema import counters, events, users
 from services.user_events.settings import RetentionSettings
+from shared.telemetry import metrics
 
 COUNTERS_DAYS = 401
 """No window reaches further back."""
 
 _LOCK = 0x41_69_73_6C_65_04
 _BATCH_EVENTS = 1_000
+_BATCH_COUNTERS = 10_000
+"""Looked at, and deleted where they are old: some ten milliseconds."""
 _PAUSE_S = 0.02
 """Between transactions: for those who wait to write."""
 
@@ -43,16 +46,18 @@ class Retention:
         async with self._database.exclusively(_LOCK) as mine:
             if not mine:
                 return None
-            await self._delete_counters(now // MICROS_PER_HOUR - COUNTERS_DAYS * 24)
             deleted = 0
             while self._days:
                 batch = await self._delete_events(now - self._days * MICROS_PER_DAY)
                 deleted += batch
+                metrics.EVENTS_DELETED.labels("retention").inc(batch)
                 if batch < _BATCH_EVENTS:
                     break
                 await asyncio.sleep(_PAUSE_S)
             if deleted:
                 await self._database.empty_log()
+            # After the events: those are what people were promised.
+            await self._delete_counters(now // MICROS_PER_HOUR - COUNTERS_DAYS * 24)
             return deleted
 
     async def _delete_events(self, before: int) -> int:
@@ -71,8 +76,21 @@ class Retention:
         return len(keys)
 
     async def _delete_counters(self, before_hour: int) -> None:
-        async with self._database.writing() as connection:
-            await connection.execute(delete(counters).where(counters.c.hour < before_hour))
+        # By the primary key from end to end: no index is by hour, and one statement for all would take minutes.
+        key = tuple_(*counters.primary_key)
+        rest: ColumnElement[bool] = true()
+        while True:
+            ends = select(*key.clauses).where(rest).order_by(*key.clauses).offset(_BATCH_COUNTERS - 1).limit(1)
+            async with self._database.reading() as connection:
+                last = (await connection.execute(ends)).one_or_none()
+            # By item besides: PostgreSQL knows how much of a table lies between two items, and not between two rows.
+            batch = rest if last is None else and_(rest, key <= last, counters.c.item_id <= last.item_id)
+            async with self._database.writing() as connection:
+                await connection.execute(delete(counters).where(batch, counters.c.hour < before_hour))
+            if last is None:
+                return
+            rest = and_(key > last, counters.c.item_id >= last.item_id)
+            await asyncio.sleep(_PAUSE_S)
 
 
 async def run(settings: RetentionJobSettings) -> str:

@@ -4,11 +4,13 @@ import asyncio
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aisle.events.v1 import user_events_pb2 as pb
 from google.protobuf import duration_pb2
 from sqlalchemy import func, select
+from sqlalchemy.event import listen, remove
 
 from services.user_events import relations, retention
 from services.user_events.background import Background
@@ -147,6 +149,46 @@ async def test_counters_that_nobody_can_ask_about_are_deleted(client: Client) ->
         found = set((await connection.execute(select(counters.c.item_id))).scalars())
     assert young in found
     assert old not in found
+
+
+async def test_counters_go_in_batches_wherever_they_stand(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "_BATCH_COUNTERS", 4)
+    items = [fresh("item") for _ in range(5)]
+    for item in items:
+        young = [event(item_id=item, occurred_at=ago(days=day)) for day in (1, 399)]
+        old = [event(item_id=item, occurred_at=ago(days=402 + at)) for at in range(7)]
+        await client.write(*young, *old, event(CART, item_id=item, occurred_at=ago(days=402)))
+    deleted: list[int] = []
+
+    def count(_connection: Any, cursor: Any, statement: str, *_: object) -> None:
+        if statement.startswith("DELETE FROM counters"):
+            deleted.append(cursor.rowcount)
+
+    writes = client.store.database._writes.sync_engine
+    listen(writes, "after_cursor_execute", count)
+    await Retention(client.store.database, 0).run(now_micros())
+    remove(writes, "after_cursor_execute", count)
+    assert sum(deleted) == 5 * 8
+    assert max(deleted) <= 4
+    async with client.store.database.reading() as connection:
+        query = select(counters.c.item_id).where(counters.c.item_id.in_(items))
+        left = (await connection.execute(query)).scalars().all()
+    assert sorted(left) == sorted(items * 2)
+
+
+async def test_events_go_even_where_counters_cannot(client: Client) -> None:
+    class BrokenError(Exception):
+        pass
+
+    class Broken(Retention):
+        async def _delete_counters(self, before_hour: int) -> None:
+            raise BrokenError
+
+    user = fresh("user")
+    await client.write(event(user_id=user, occurred_at=ago(days=31)))
+    with pytest.raises(BrokenError):
+        await Broken(client.store.database, 30).run(now_micros())
+    assert await client.export(user) == []
 
 
 async def test_of_two_that_delete_one_does(client: Client, home: str) -> None:
