@@ -93,7 +93,7 @@ class Histories:
         """
         async with self._database.writing() as connection:
             # The row stands for the user: whoever writes events of the same user at this moment waits for it, or is
-            # waited for.
+            # waited for. Before the events, as `Retention` has it.
             known = await connection.execute(delete(users).where(users.c.user_key == user_key))
             gone = await connection.execute(delete(events).where(events.c.user_key == user_key))
             if not known.rowcount and not gone.rowcount:

@@ -48,10 +48,10 @@ class Retention:
                 return None
             deleted = 0
             while self._days:
-                batch = await self._delete_events(now - self._days * MICROS_PER_DAY)
+                batch, is_last = await self._delete_events(now - self._days * MICROS_PER_DAY)
                 deleted += batch
                 metrics.EVENTS_DELETED.labels("retention").inc(batch)
-                if batch < _BATCH_EVENTS:
+                if is_last:
                     break
                 await asyncio.sleep(_PAUSE_S)
             if deleted:
@@ -60,20 +60,22 @@ class Retention:
             await self._delete_counters(now // MICROS_PER_HOUR - COUNTERS_DAYS * 24)
             return deleted
 
-    async def _delete_events(self, before: int) -> int:
-        old = select(events.c.seq).where(events.c.occurred_at < before).order_by(events.c.occurred_at)
+    async def _delete_events(self, before: int) -> tuple[int, bool]:
+        """How many events a transaction deleted, and whether they were the last."""
+        old = select(events.c.seq, events.c.user_key).where(events.c.occurred_at < before)
         async with self._database.writing() as connection:
-            gone = await connection.execute(
-                delete(events).where(events.c.seq.in_(old.limit(_BATCH_EVENTS))).returning(events.c.user_key)
-            )
-            keys = [key for (key,) in gone]
-            known = users.c.user_key.in_(sorted({key for key in keys if key is not None}))
-            # Held before it is looked whether anything is left: an event that is being written counts.
+            found = (await connection.execute(old.order_by(events.c.occurred_at).limit(_BATCH_EVENTS))).all()
+            known = users.c.user_key.in_(sorted({row.user_key for row in found if row.user_key is not None}))
+            # Users before their events, as `Histories.forget` has it: two that want the same rows then wait, and do not
+            # lock each other out. And held before it is looked whether anything is left: an event that is being written
+            # counts.
             await connection.execute(select(users.c.user_key).where(known).order_by(users.c.user_key).with_for_update())
+            gone = await connection.execute(delete(events).where(events.c.seq.in_([row.seq for row in found])))
             left = exists(select(events.c.seq).where(events.c.user_key == users.c.user_key))
             await connection.execute(delete(users).where(known, ~left))
             await connection.execute(update(users).where(known).values(version=users.c.version + 1))
-        return len(keys)
+        # By what was found: of those, some may have been forgotten meanwhile.
+        return gone.rowcount, len(found) < _BATCH_EVENTS
 
     async def _delete_counters(self, before_hour: int) -> None:
         # By the primary key from end to end: no index is by hour, and one statement for all would take minutes.

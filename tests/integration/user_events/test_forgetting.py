@@ -8,16 +8,19 @@ from collections.abc import Iterator
 
 import pytest
 from aisle.events.v1 import user_events_pb2 as pb
+from sqlalchemy import select
 
 from services.user_events import background, database
 from services.user_events.background import Background
 from services.user_events.retention import Retention
+from services.user_events.schema import users
 from services.user_events.settings import UserEventsSettings
 from services.user_events.store import now_micros
 from shared.errors import NotFoundError
 from shared.rpc.context import set_deadline
 from tests.integration.user_events.client import PURCHASE, SEARCH, Client, ago, event, fresh
 from tests.integration.user_events.conftest import DatabaseBytes
+from tests.support.postgres import PostgresServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -158,3 +161,33 @@ async def test_who_is_forgotten_is_told_so_before_the_deadline(
 
     assert (await asyncio.create_task(forget())).events == 1
     assert time.monotonic() < at
+
+
+@pytest.mark.postgres
+async def test_who_is_forgotten_while_retention_runs_and_it_do_not_lock_each_other_out(
+    postgres_server: PostgresServer, client: Client, home: str, uri: str
+) -> None:
+    if home != "postgres":
+        pytest.skip("of PostgreSQL: SQLite has one writer at a time")
+    user, other = fresh("user"), fresh("user")
+    await client.write(*(event(user_id=one, occurred_at=ago(days=31)) for one in (user, other)))
+    key = (await client.export(user))[0].user_key
+    store = client.store
+
+    async def waiting(transactions: int) -> None:
+        until = time.monotonic() + 10
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        while await asyncio.to_thread(postgres_server.sql, query, uri.rpartition("/")[2]) != str(transactions):
+            assert time.monotonic() < until
+            await asyncio.sleep(0.02)
+
+    async with store.database.writing() as connection:
+        # Whoever wants the user's row stands behind this one, in the order in which they came.
+        await connection.execute(select(users).where(users.c.user_key == key).with_for_update())
+        forgetting = asyncio.create_task(client.forget(user))
+        await waiting(1)
+        deleting = asyncio.create_task(Retention(store.database, 30).run(now_micros()))
+        await waiting(2)
+    assert (await forgetting).events == 1
+    assert await deleting == 1
+    assert await client.export(other) == []
