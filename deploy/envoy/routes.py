@@ -12,9 +12,11 @@ _TIMEOUTS_S = {
     "EncodeItems": 60.0,
     "UpsertItems": 60.0,
     "DeleteItems": 60.0,
-    # A vector of every item is compared; a hold of all writes is waited for.
-    "VerifyGeneration": 600.0,
-    "PromoteGeneration": 120.0,
+    "CreateGeneration": 60.0,
+    "ListItems": 60.0,
+    # Every item of a large index is looked at; a hold of all writes is waited for.
+    "VerifyGeneration": 1800.0,
+    "PromoteGeneration": 1800.0,
     "RollbackGeneration": 120.0,
 }
 """By method: a caller's shorter deadline wins, a longer one is cut."""

@@ -12,6 +12,7 @@ from deploy.envoy.routes import routes
 from deploy.local.errors import LocalError
 from deploy.local.kinds import KINDS
 from deploy.local.spec import MeshSpec
+from services.vector_retrieval import clients
 
 NAMES = [kind.name for kind in KINDS]
 
@@ -62,6 +63,21 @@ def test_a_write_that_may_have_run_is_not_run_again() -> None:
 def test_what_is_unavailable_is_tried_again_in_one_place() -> None:
     assert "unavailable" in actions("reranker")["Rerank"]["retry_policy"]["retry_on"]
     assert "unavailable" not in actions("gateway")["Search"]["retry_policy"]["retry_on"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "longest_s"),
+    [
+        ("vector_retrieval", "CreateGeneration", clients._BATCH_S),
+        ("vector_retrieval", "ListItems", clients._BATCH_S),
+        ("vector_retrieval", "UpsertItems", clients._BATCH_S),
+        ("vector_retrieval", "VerifyGeneration", clients._LOOK_S),
+        ("vector_retrieval", "PromoteGeneration", clients._LOOK_S),
+        ("item_encoder", "EncodeItems", clients._BATCH_S),
+    ],
+)
+def test_a_reindex_is_given_the_time_it_asks_for(kind: str, method: str, longest_s: float) -> None:
+    assert float(actions(kind)[method]["timeout"][:-1]) >= longest_s
 
 
 def test_a_try_is_shorter_than_the_call() -> None:
