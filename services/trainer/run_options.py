@@ -16,6 +16,16 @@ class MixedPrecision(StrEnum):
     FP16 = "fp16"
 
 
+class Keep(StrEnum):
+    """Which weights a run ends with."""
+
+    BEST = "best"
+    """Those with the best validation; training stops early where none gets better."""
+    LAST = "last"
+    """Those of the whole run. Near its end the learning rate goes to 0, and validations differ less than a few hundred
+    queries can tell: the best of them is then chosen by chance, and may be half-trained."""
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """Everything a run depends on, besides the prepared set, the base model, and what it is to learn."""
@@ -33,9 +43,10 @@ class RunOptions:
     weight_decay: float = 0.01
     mixed_precision: MixedPrecision = MixedPrecision.NONE
     evaluations: int = 4
-    """Validations a run, evenly spread; the best one's weights are kept."""
+    """Validations a run, evenly spread; what a killed run goes on from is saved with each."""
+    keep: Keep = Keep.BEST
     patience: int = 2
-    """Validations without a better NDCG@10 after which training stops."""
+    """Validations without a better NDCG@10 after which training stops, where the best is kept."""
     validation_queries: int = 400
     seed: int = 0
     resume: bool = False
@@ -59,7 +70,7 @@ _FIELDS = {
     "warmup": "share of the steps in which the learning rate rises",
     "weight_decay": "of AdamW",
     "evaluations": "validations a run",
-    "patience": "validations without a better NDCG@10 before stopping",
+    "patience": "validations without a better NDCG@10 before stopping, with --keep best",
     "validation_queries": "of the valid split",
     "dropout": "share of the activations that training drops; negative: the base's own",
     "train_queries": "use this many queries only; 0: all",
@@ -79,6 +90,10 @@ def add_arguments(parser: argparse.ArgumentParser, defaults: RunOptions, own: Ma
         shown = what if default == "" else f"{what} (default %(default)s)"
         parser.add_argument(flag, type=type(default), default=default, help=shown)
     add_mixed_precision(parser, defaults.mixed_precision)
+    parser.add_argument(
+        "--keep", type=Keep, choices=list(Keep), default=defaults.keep,
+        help="weights of the best validation, or of the whole run (default %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on in --out where a run was cut short")
 
 

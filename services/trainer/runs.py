@@ -17,10 +17,10 @@ from services.trainer.errors import JobError
 from services.trainer.parts import FOLDER, SUFFIX, Parts
 from services.trainer.prepared import PreparedSet
 from services.trainer.record import TrainingRecord
-from services.trainer.run_options import MixedPrecision, RunOptions
+from services.trainer.run_options import Keep, MixedPrecision, RunOptions
 
 if TYPE_CHECKING:
-    from transformers import Trainer
+    from transformers import Trainer, TrainerCallback
 
 log = logging.getLogger(__name__)
 
@@ -137,8 +137,8 @@ def machine() -> str:
 
 
 def arguments(options: RunOptions, rows: int, metric: str) -> dict[str, Any]:
-    """Training arguments of a run over `rows` rows an epoch: validate, save and log evenly spread, and keep the weights
-    with the best `metric`."""
+    """Training arguments of a run over `rows` rows an epoch: validate, save and log evenly spread. `metric` says which
+    weights are best."""
     import torch
 
     # transformers spreads a process's batches over all the GPUs that it sees.
@@ -168,21 +168,29 @@ def arguments(options: RunOptions, rows: int, metric: str) -> dict[str, Any]:
         "save_strategy": "steps",
         "save_steps": every,
         "save_total_limit": 1,
-        "load_best_model_at_end": True,
+        "load_best_model_at_end": options.keep is Keep.BEST,
         "greater_is_better": True,
         "logging_steps": max(1, every // 10),
         "report_to": "none",
     }
 
 
-def best(history: list[dict[str, float]], metric: str) -> dict[str, float]:
+def early_stopping(options: RunOptions) -> "list[TrainerCallback]":
+    """Of a run that keeps its best weights; the last are those of a whole one."""
+    from transformers import EarlyStoppingCallback
+
+    return [EarlyStoppingCallback(early_stopping_patience=options.patience)] if options.keep is Keep.BEST else []
+
+
+def kept(history: list[dict[str, float]], metric: str, keep: Keep) -> dict[str, float]:
     """Validation of the weights that were kept, and `metric` before training, out of a trainer's log.
 
     What is kept was trained, even where the base was better: transformers saves no checkpoint before the first step.
     """
     base, *trained = [entry for entry in history if f"eval_{metric}" in entry]
-    kept = max(trained or [base], key=lambda entry: entry[f"eval_{metric}"])
-    found = {name.removeprefix("eval_"): value for name, value in kept.items() if name.startswith("eval_valid_")}
+    trained = trained or [base]
+    its = trained[-1] if keep is Keep.LAST else max(trained, key=lambda entry: entry[f"eval_{metric}"])
+    found = {name.removeprefix("eval_"): value for name, value in its.items() if name.startswith("eval_valid_")}
     return {**found, f"base_{metric}": base[f"eval_{metric}"]}
 
 
@@ -204,7 +212,7 @@ def train(
         training_data=prepared.content_hash,
         data_sources={name: entry.sha256 for name, entry in prepared.report.sources.items()},
         options=plain(options),
-        evaluation=best(trainer.state.log_history, metric),
+        evaluation=kept(trainer.state.log_history, metric, options.keep),
         steps=trainer.state.global_step,
         seconds=round(time.monotonic() - started, 1),
         seed=options.seed,

@@ -14,7 +14,7 @@ from sentence_transformers import (
 )
 from sentence_transformers.base.sampler import BatchSamplers
 from sentence_transformers.sentence_transformer.losses import AnglELoss, CoSENTLoss, MatryoshkaLoss
-from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
+from transformers import TrainerCallback, set_seed
 
 from services.trainer import compute, run_logs, runs
 from services.trainer.base import BaseModel, open_base
@@ -168,10 +168,7 @@ def _trainer(
         train_dataset=datasets["ranking"] if single else datasets,
         loss=losses["ranking"] if single else losses,
         evaluator=validation,
-        callbacks=[
-            *run_logs.callbacks(options.out, runs.plain(options)),
-            EarlyStoppingCallback(early_stopping_patience=options.patience),
-        ],
+        callbacks=[*run_logs.callbacks(options.out, runs.plain(options)), *runs.early_stopping(options)],
     )
 
 

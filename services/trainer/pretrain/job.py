@@ -11,7 +11,7 @@ _DEFAULTS = PretrainOptions(data=Path(), out=Path())
 _FIELDS = {
     "epochs": "passes over the items",
     "batch": "items a step and device",
-    "patience": "validations that are no better before stopping",
+    "patience": "validations that are no better before stopping, with --keep best",
     "validation_queries": "of the valid split; items held out, where there is none or with mlm",
     "items": "learn from this many items only; 0: all",
     "scale": "simcse, pseudo-queries: of cosines before the softmax",

@@ -8,7 +8,7 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.sampler import BatchSamplers
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
-from transformers import EarlyStoppingCallback, set_seed
+from transformers import set_seed
 
 from services.trainer import compute, run_logs, runs
 from services.trainer.base import open_base
@@ -125,8 +125,5 @@ def _trainer(options: PretrainOptions, model: SentenceTransformer, task: Task, m
         train_dataset=task.dataset,
         loss=task.loss,
         evaluator=task.validation,
-        callbacks=[
-            *run_logs.callbacks(options.out, runs.plain(options)),
-            EarlyStoppingCallback(early_stopping_patience=options.patience),
-        ],
+        callbacks=[*run_logs.callbacks(options.out, runs.plain(options)), *runs.early_stopping(options)],
     )

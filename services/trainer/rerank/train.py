@@ -9,7 +9,7 @@ from sentence_transformers import CrossEncoder
 from sentence_transformers.base.sampler import BatchSamplers
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, LambdaLoss, MSELoss, RankNetLoss
-from transformers import EarlyStoppingCallback, set_seed
+from transformers import set_seed
 
 from services.trainer import compute, run_logs, runs
 from services.trainer.base import MINILM, open_base
@@ -127,8 +127,5 @@ def _trainer(
         train_dataset=dataset,
         loss=losses[options.loss](model),
         evaluator=validation,
-        callbacks=[
-            *run_logs.callbacks(options.out, runs.plain(options)),
-            EarlyStoppingCallback(early_stopping_patience=options.patience),
-        ],
+        callbacks=[*run_logs.callbacks(options.out, runs.plain(options)), *runs.early_stopping(options)],
     )

@@ -6,8 +6,8 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from services.trainer import compute, record
 from services.trainer.errors import JobError
-from services.trainer.run_options import RunOptions
-from services.trainer.runs import arguments, best, claim, claimed, go_on_or_clear
+from services.trainer.run_options import Keep, RunOptions
+from services.trainer.runs import arguments, claim, claimed, go_on_or_clear, kept
 
 
 def write(file: Path, text: str) -> None:
@@ -17,12 +17,13 @@ def write(file: Path, text: str) -> None:
 
 def test_what_is_told_is_of_the_weights_that_were_kept() -> None:
     history = [{"eval_valid_x": 0.5, "step": 0}, {"loss": 1.0}, {"eval_valid_x": 0.7}, {"eval_valid_x": 0.6}]
-    assert best(history, "valid_x") == {"valid_x": 0.7, "base_valid_x": 0.5}
+    assert kept(history, "valid_x", Keep.BEST) == {"valid_x": 0.7, "base_valid_x": 0.5}
+    assert kept(history, "valid_x", Keep.LAST) == {"valid_x": 0.6, "base_valid_x": 0.5}
 
 
 def test_a_base_that_training_made_worse_is_not_told_as_kept() -> None:
     history = [{"eval_valid_x": 0.5}, {"eval_valid_x": 0.3, "eval_runtime": 1.0}, {"eval_valid_x": 0.4}]
-    assert best(history, "valid_x") == {"valid_x": 0.4, "base_valid_x": 0.5}
+    assert kept(history, "valid_x", Keep.BEST) == {"valid_x": 0.4, "base_valid_x": 0.5}
 
 
 @pytest.mark.skipif("__import__('torch').cuda.device_count() > 1", reason="counts what one device does")

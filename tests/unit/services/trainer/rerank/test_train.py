@@ -21,7 +21,7 @@ from services.trainer.rerank import model as models
 from services.trainer.rerank.options import RankLoss, RerankOptions
 from services.trainer.rerank.train import finetune_reranker
 from services.trainer.rerank.validation import ListValidation
-from services.trainer.run_options import MixedPrecision
+from services.trainer.run_options import Keep, MixedPrecision
 from shared.bundles import BundleKind, Floors
 from tests.support.judged_shop import make_prepared
 from tests.support.stopping import stopped_once
@@ -67,6 +67,22 @@ def test_every_loss_ends_in_a_cross_encoder_that_can_be_exported(options: Rerank
     )
     assert bundle.manifest.max_item_tokens == 40
     assert bundle.manifest.training_data == written.training_data
+
+
+def test_the_whole_run_is_kept_unless_the_best_is_asked_for(
+    options: RerankOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = {}
+    for keep in (options.keep, Keep.BEST):
+        validations = iter([0.1, 0.9, 0.5, 0.4])
+        monkeypatch.setattr(ListValidation, "__call__", lambda *_, told=validations, **__: {METRIC: next(told)})
+        asked = replace(options, evaluations=3, patience=1, keep=keep, out=tmp_path / keep)
+        ends[keep] = finetune_reranker(asked)
+    assert {keep: (end.steps, end.evaluation[METRIC]) for keep, end in ends.items()} == {
+        Keep.LAST: (3, 0.4),
+        Keep.BEST: (2, 0.9),
+    }
+    assert_other_weights(tmp_path / "last", tmp_path / "best")
 
 
 def test_a_student_learns_what_its_teacher_says(options: RerankOptions, tmp_path: Path) -> None:
