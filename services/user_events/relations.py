@@ -13,9 +13,9 @@ from itertools import islice
 
 import numpy as np
 from pydantic import Field
-from sqlalchemy import Row, delete, func, insert, select, tuple_
+from sqlalchemy import RowMapping, delete, func, insert, select, tuple_
 
-from services.user_events import schema_version
+from services.user_events import schema_version, stream
 from services.user_events.database import Database
 from services.user_events.events import MICROS_PER_DAY, MICROS_PER_S, EventType
 from services.user_events.jobs import main, print_line, settings_of
@@ -70,7 +70,12 @@ class RelationsJob:
         collector = Collector(self._settings.relations_half_life_days)
         async for rows in self._pages():
             collector.add(
-                (row.user, row.item_id, _LEARNED_FROM[EventType(row.type)], row.occurred_at / MICROS_PER_DAY)
+                (
+                    row["user"],
+                    row["item_id"],
+                    _LEARNED_FROM[EventType(row["type"])],
+                    row["occurred_at"] / MICROS_PER_DAY,
+                )
                 for row in rows
             )
         interactions = collector.interactions()
@@ -100,27 +105,19 @@ class RelationsJob:
             newest = select(func.coalesce(func.max(relation_generations.c.learned_at), 0))
             return int((await connection.execute(newest)).scalar_one())
 
-    async def _pages(self) -> AsyncIterator[Sequence[Row[int, bytes, str, int, int]]]:
+    async def _pages(self) -> AsyncIterator[Sequence[RowMapping]]:
         """Who did what when, in the order of arrival. A visit stands for whoever nobody knows."""
         user = func.coalesce(events.c.user_key, events.c.session_key).label("user")
         async with self._database.reading() as connection:
-            newest = (await connection.execute(select(func.max(events.c.occurred_at)))).scalar()
-        since = (newest or 0) - self._settings.relations_window_days * MICROS_PER_DAY
-        after = 0
-        while True:
-            query = (
-                select(events.c.seq, user, events.c.item_id, events.c.type, events.c.occurred_at)
-                .where(events.c.seq > after, events.c.type.in_(sorted(_LEARNED_FROM)), events.c.occurred_at >= since)
-                .order_by(events.c.seq)
-                .limit(_PAGE_EVENTS)
-            )
-            async with self._database.reading() as connection:
-                rows = (await connection.execute(query)).all()
-            if rows:
-                yield rows
-            if len(rows) < _PAGE_EVENTS:
-                return
-            after = rows[-1].seq
+            newest = (await connection.execute(select(func.max(events.c.occurred_at)))).scalar() or 0
+            # What is being written at this moment is learned from the next time.
+            end = (await connection.execute(select(func.max(events.c.seq)))).scalar() or 0
+        since = newest - self._settings.relations_window_days * MICROS_PER_DAY
+        query = select(events.c.seq, user, events.c.item_id, events.c.type, events.c.occurred_at).where(
+            events.c.type.in_(sorted(_LEARNED_FROM)), events.c.occurred_at >= since
+        )
+        async for rows, _ in stream.pages(self._database, query, 0, end, _PAGE_EVENTS):
+            yield rows
 
     async def _write(self, learned: Iterable[Neighbours], item_ids: Sequence[str], learned_at: int) -> int:
         items = 0

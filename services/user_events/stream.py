@@ -4,8 +4,9 @@ import base64
 import binascii
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, text
+from sqlalchemy import ColumnElement, RowMapping, Select, func, select, text
 
 from services.user_events.database import Database
 from services.user_events.events import Event, EventType
@@ -15,6 +16,9 @@ from shared.errors import InvalidArgumentError
 
 PAGE_EVENTS = 500
 
+_LOOKED_AT = 20_000
+"""Events that one statement looks at, wanted or not: 20 MB, within `read_timeout_s` on a slow disk too. No index is by
+arrival and time or type as well, so that without a bound it may pass over the whole log in search of a page."""
 _CURSOR_FORMAT = b"\x01"
 _CURSOR_BYTES = 8
 _BARRIER_WAIT_MS = 1_000
@@ -45,19 +49,15 @@ class Log:
         self._database = database
 
     async def read(self, selection: Selection, cursor: str) -> AsyncIterator[Page]:
-        """What came after `cursor` (empty: all), up to what is there now. The last page may be empty: its cursor says
-        how far was looked.
+        """What came after `cursor` (empty: all), up to what is there now. A page may be empty: its cursor says how far
+        was looked.
 
         Raises `InvalidArgumentError` for a cursor that is none.
         """
         after = _seq(cursor)
-        end = await self.end()
-        while after < end:
-            query = select(events).where(events.c.seq > after, events.c.seq <= end, *_conditions(selection))
-            async with self._database.reading() as connection:
-                rows = (await connection.execute(query.order_by(events.c.seq).limit(PAGE_EVENTS))).mappings().all()
-            after = rows[-1]["seq"] if len(rows) == PAGE_EVENTS else end
-            yield Page([event_of(row) for row in rows], _cursor(after))
+        query = select(events).where(*_conditions(selection))
+        async for rows, looked in pages(self._database, query, after, await self.end(), PAGE_EVENTS):
+            yield Page([event_of(row) for row in rows], _cursor(looked))
 
     async def end(self) -> int:
         """The number up to which the log is complete: no event of a lower one will ever come.
@@ -74,6 +74,20 @@ class Log:
             await connection.execute(text(f"SET LOCAL lock_timeout = {_BARRIER_WAIT_MS}"))
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": BARRIER})
             return int((await connection.execute(highest)).scalar_one())
+
+
+async def pages(
+    database: Database, query: Select[Any], after: int, end: int, most: int
+) -> AsyncIterator[tuple[Sequence[RowMapping], int]]:
+    """What `query` finds among the events with numbers above `after` and up to `end`, in their order: up to `most`
+    rows at a time, or none, and the number up to which was looked. `query` has the column `seq`."""
+    while after < end:
+        bound = min(after + _LOOKED_AT, end)
+        page = query.where(events.c.seq > after, events.c.seq <= bound).order_by(events.c.seq).limit(most)
+        async with database.reading() as connection:
+            rows = (await connection.execute(page)).mappings().all()
+        after = rows[-1]["seq"] if len(rows) == most else bound
+        yield rows, after
 
 
 def _conditions(selection: Selection) -> list[ColumnElement[bool]]:

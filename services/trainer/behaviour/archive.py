@@ -150,7 +150,9 @@ class _Writer:
 
     def append(self, table: pa.Table, cursor: str) -> None:
         self._cursor = cursor
-        self._tables.append(table)
+        # A long log has many pages without an event that is wanted.
+        if table.num_rows:
+            self._tables.append(table)
         if self._held >= self._file_events:
             self.flush()
             self._number, self._tables, self._kept = self._number + 1, [], 0

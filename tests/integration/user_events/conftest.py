@@ -4,9 +4,11 @@ other."""
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy.event import listen, remove
 
 from services.user_events import schema_version
 from services.user_events.database import Database
@@ -73,6 +75,22 @@ async def store(settings: UserEventsSettings) -> AsyncIterator[Store]:
 @pytest.fixture
 def client(store: Store) -> Client:
     return Client(store)
+
+
+@pytest.fixture
+def looked_at(store: Store) -> Iterator[list[int]]:
+    """How many numbers of the log each statement that pages through it may look at."""
+    stretches: list[int] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, _parameters: Any, context: Any, _many: bool) -> None:
+        if "ORDER BY events.seq" in statement:
+            (bounds,) = context.compiled_parameters
+            stretches.append(bounds.get("seq_2", 2**63) - bounds["seq_1"])
+
+    reads = store.database._reads.sync_engine
+    listen(reads, "before_cursor_execute", note)
+    yield stretches
+    remove(reads, "before_cursor_execute", note)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from aisle.catalog.v1 import item_pb2
 from aisle.events.v1 import user_events_pb2 as pb
 from google.protobuf import duration_pb2
 
+from services.user_events import stream
 from services.user_events.settings import UserEventsSettings
 from services.user_events.store import Store
 from shared import attribution
@@ -277,6 +278,26 @@ async def test_the_log_can_be_asked_for_types_and_times(client: Client) -> None:
     )
     found = await client.log(cursor=start, types=[CART], since=ago(hours=6), before=ago(hours=2))
     assert [(logged.event.type, logged.event.item_id) for logged in found] == [(CART, "5")]
+
+
+async def test_a_log_of_what_is_rare_is_looked_through_in_stretches_each_with_a_cursor(
+    client: Client, looked_at: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_LOOKED_AT", 10)
+    start = await client.end()
+    rare = [event(CART) for _ in range(4)]
+    for one in rare[:3]:
+        await client.write(*(event() for _ in range(25)), one)
+    await client.write(rare[3], *(event() for _ in range(25)))
+    looked_at.clear()
+    pages = await client.pages(cursor=start, types=[CART])
+    assert max(looked_at) == 10
+    assert [logged.event.id for page in pages for logged in page.events] == [one.id for one in rare]
+    # Whoever is cut off goes on behind what was looked at, found or not.
+    for at, page in enumerate(pages):
+        rest = await client.pages(cursor=page.cursor, types=[CART])
+        assert rest == pages[at + 1 :]
+    assert sum(not page.events for page in pages) > 5
 
 
 @pytest.mark.parametrize("cursor", ["x", "AQ==", "AgAAAAAAAAAB", "ünïcode", "AQAAAAAAAAAB AQ"])

@@ -12,7 +12,7 @@ from google.protobuf import duration_pb2
 from sqlalchemy import func, select
 from sqlalchemy.event import listen, remove
 
-from services.user_events import relations, retention
+from services.user_events import relations, retention, stream
 from services.user_events.background import Background
 from services.user_events.relations import RelationsJob, RelationsJobSettings
 from services.user_events.retention import Retention
@@ -198,6 +198,21 @@ async def test_of_two_that_delete_one_does(client: Client, home: str) -> None:
         assert mine
         assert await Retention(client.store.database, 0).run(now_micros()) is None
     assert await Retention(client.store.database, 0).run(now_micros()) == 0
+
+
+async def test_a_long_log_before_the_window_is_looked_through_in_stretches(
+    client: Client, uri: str, looked_at: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, items = fresh("old"), [fresh("item") for _ in range(50)]
+    await client.write(*(event(item_id=old, occurred_at=ago(days=402)) for _ in range(50)))
+    for item in items:
+        await client.write(event(item_id=item), event(IMPRESSION, item_ids=[item]))
+    monkeypatch.setattr(stream, "_LOOKED_AT", 20)
+    monkeypatch.setattr(relations, "_PAGE_EVENTS", 6)
+    found = [row["item_id"] async for page in RelationsJob(client.store.database, job(uri))._pages() for row in page]
+    assert max(looked_at) == 20
+    assert old not in found
+    assert [item for item in found if item in items] == items
 
 
 async def test_the_service_has_the_relations_learned_by_itself(uri: str, tmp_path: Path) -> None:

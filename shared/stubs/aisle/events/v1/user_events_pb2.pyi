@@ -524,10 +524,10 @@ class StreamEventsResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """Goes on after these."""
+    """Goes on after these, or after that stretch."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoggedEvent]:
-        """At most 500, in the order of their arrival."""
+        """At most 500, in the order of their arrival. None where a stretch of the log has none that was asked for."""
 
     def __init__(
         self,

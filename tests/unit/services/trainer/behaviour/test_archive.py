@@ -1,4 +1,5 @@
 import contextlib
+import weakref
 from pathlib import Path
 
 import pyarrow as pa
@@ -56,6 +57,15 @@ def test_a_cursor_without_events_writes_nothing(tmp_path: Path) -> None:
     with archive.appending() as append:
         append(rows(), "7")
     assert archive.files == []
+
+
+def test_pages_without_events_are_not_kept_in_memory(tmp_path: Path) -> None:
+    page = rows()
+    held = weakref.ref(page)
+    with Archive(tmp_path).appending() as append:
+        append(page, "7")
+        del page
+        assert held() is None
 
 
 def test_two_runs_do_not_write_at_once(tmp_path: Path) -> None:
