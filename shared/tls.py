@@ -3,6 +3,7 @@
 Knows no gRPC: what a port or a channel makes of them is `shared.rpc.tls`.
 """
 
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -35,22 +36,36 @@ class Renewed:
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
-        self.pem = files.read()
+        # Before they are read: what is replaced in between is seen by the first look.
         self._seen = self._stamp()
+        self.pem = files.read()
 
     def renew(self) -> bool:
-        """Whether `pem` is new. Files that cannot be read just now leave it as it was: they are being replaced."""
+        """Whether `pem` is new. Files that cannot be read just now, or whose certificate and key are no pair, leave it
+        as it was: they are being replaced, one after the other."""
         try:
             stamp = self._stamp()
             if stamp == self._seen:
                 return False
             pem = self._files.read()
+            self._check_pair()
+            # Python reads a pair from files alone: what it checked is what was read if neither was replaced meanwhile.
+            if self._stamp() != stamp:
+                return False
         except OSError:
             return False
         self._seen = stamp
         changed = pem != self.pem
         self.pem = pem
         return changed
+
+    def _check_pair(self) -> None:
+        """Raises `ssl.SSLError`, an `OSError`, where certificate and key do not belong together."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        # Whether they are strong enough is for whoever presents them to say.
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        # Without a password OpenSSL would ask the terminal for that of an encrypted key.
+        context.load_cert_chain(self._files.certificate, self._files.key, password="")
 
     def _stamp(self) -> tuple[tuple[int, int], ...]:
         # Followed to its end, as Kubernetes swaps a link; the inode tells a file that was replaced within one tick.

@@ -51,8 +51,7 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     def fetch() -> grpc.ServerCertificateConfiguration | None:
         return _configuration(renewed.pem) if renewed.renew() else None
 
-    # A pair that does not match, as while two files are replaced one after the other, gRPC passes over. `None` means
-    # that nothing is new, which its types do not know.
+    # `None` means that nothing is new, which its types do not know.
     return grpc.dynamic_ssl_server_credentials(
         _configuration(renewed.pem),
         fetch,  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from shared.rpc.health import REPLICA
 from shared.rpc.interceptor import CallInterceptor
 from shared.rpc.status import to_status
 from shared.rpc.tls import Callers, server_credentials
-from shared.tls import TlsFiles
+from shared.tls import Pem, Renewed, TlsFiles
 from tests.unit.shared.rpc.conftest import (
     DEFAULT_TIMEOUT_S,
     MAX_REQUEST_BYTES,
@@ -189,6 +189,41 @@ async def test_a_client_presents_the_certificate_that_was_renewed(
         await call(dependency)
     authority.issue("gateway")
     assert await call(dependency) is not None
+
+
+async def test_a_client_keeps_its_certificate_until_both_files_of_the_next_are_there(
+    connect: Connect, authority: Authority, gateway: TlsFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "_LOOK_S", 0.0)
+    dependency = connect(gateway)
+    before = dependency.channel.current()  # type: ignore[attr-defined]
+    key = gateway.key.read_bytes()
+    authority.issue("gateway", uri=spiffe_id("reranker"))
+    renewed_key = gateway.key.read_bytes()
+    for half_written in (key, renewed_key[:40], b""):
+        gateway.key.write_bytes(half_written)
+        assert await call(dependency) is not None
+        assert dependency.channel.current() is before  # type: ignore[attr-defined]
+    gateway.key.write_bytes(renewed_key)
+    with pytest.raises(Exception, match="PERMISSION_DENIED"):
+        await call(dependency)
+
+
+def test_a_certificate_renewed_while_the_first_is_read_is_seen(
+    authority: Authority, gateway: TlsFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = TlsFiles.read
+
+    def read_just_before_a_renewal(files: TlsFiles) -> Pem:
+        pem = read(files)
+        authority.issue("gateway")
+        return pem
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TlsFiles, "read", read_just_before_a_renewal)
+        renewed = Renewed(gateway)
+    assert renewed.renew()
+    assert renewed.pem == gateway.read()
 
 
 async def test_calls_under_way_outlive_a_renewal(
