@@ -5,7 +5,7 @@ Items, filters and vectors pass through unread: on the way from the index to the
 when the service does not answer, `OverloadedError` when it refuses, `DeadlineError` when the time was too short.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple, Protocol
@@ -261,10 +261,13 @@ class RetrievalPort(Protocol):
         filter_: FilterPayload | None,
         limit: int,
         exclude: Sequence[str] = (),
+        outside_groups: Collection[str] = (),
         with_vectors: bool = False,
         timeout_s: float,
     ) -> Found:
-        """Raises `InvalidArgumentError` below `filter` for a bad filter, `VersionMismatchError` for a vector of
+        """Items of `outside_groups` take no place among the candidates, but where `filter_` leaves no room to say so.
+
+        Raises `InvalidArgumentError` below `filter` for a bad filter, `VersionMismatchError` for a vector of
         another model than the index's, `FailedPreconditionError` where nothing is indexed or the mode cannot be."""
 
     async def browse(

@@ -12,7 +12,7 @@ from services.gateway import validation
 from services.gateway.answers import Answer, ModelVersions, PageRequest, Run
 from services.gateway.budgets import RemainingS, StageBudget
 from services.gateway.paging import PageTokens
-from services.gateway.ports import Candidate, Found, Mode, RetrievalPort, Vectors
+from services.gateway.ports import Candidate, Found, Mode, RetrievalPort, Stored
 from services.gateway.ranking import unranked
 from services.gateway.stages import Stages
 from shared.errors import InternalError, NotFoundError
@@ -60,7 +60,7 @@ class SimilarFinder:
         if stored.vector is None:
             raise InternalError("vector_retrieval returned an item without its vector")
         with run.stages.stage("retrieve"):
-            found = await wanted.retrieve(self._neighbours(item_id, stored.vector, page), self._policy.candidate_count)
+            found = await wanted.retrieve(self._neighbours(item_id, stored, page), self._policy.candidate_count)
         run.note_generation(found.degraded)
         # Before one of each group is chosen: a nearer variant that came since the first page is not of its list.
         left = filter(wanted.may_hold, found.candidates)
@@ -76,15 +76,18 @@ class SimilarFinder:
             degraded=run.degraded,
         )
 
-    def _neighbours(self, item_id: str, vector: Vectors, page: PageRequest) -> Callable[[int], Awaitable[Found]]:
+    def _neighbours(self, item_id: str, stored: Stored, page: PageRequest) -> Callable[[int], Awaitable[Found]]:
         async def search(limit: int) -> Found:
             return await self._retrieval.search(
-                vector=vector,
+                vector=stored.vector,
                 text=None,
                 mode=Mode.DENSE,
                 filter_=page.filter_,
                 limit=limit,
                 exclude=(item_id,),
+                # The nearest of all, and with enough of them the only ones found. One of each other group is chosen
+                # here alone: the index would choose one that came since the first page.
+                outside_groups=(stored.group_id,) if stored.group_id else (),
                 timeout_s=self._policy.retrieve.timeout_s(self._remaining_s()),
             )
 

@@ -105,6 +105,8 @@ class Sources:
             filter_=filter_,
             limit=limit,
             exclude=list(seed.exclude),
+            # A product of many variants would leave no place for others.
+            outside_groups=seed.groups,
             with_vectors=True,
             timeout_s=timeout_s,
         )

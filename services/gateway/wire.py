@@ -1,6 +1,6 @@
 """What the gateway sends to and gets from other services ↔ what its domain knows of it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import cast
 
 from aisle.catalog.v1 import filter_pb2, item_pb2
@@ -28,10 +28,16 @@ def filter_among(payload: FilterPayload | None, ids: Sequence[str]) -> filter_pb
     given = filter_(payload)
     if not ids:
         return given
-    among = filter_pb2.Filter(text=filter_pb2.TextCondition(field="id", values=ids))
-    if given is None:
-        return among
-    return filter_pb2.Filter(all_of=filter_pb2.FilterList(filters=[given, among]))
+    return _both(given, filter_pb2.Filter(text=filter_pb2.TextCondition(field="id", values=ids)))
+
+
+def filter_outside(payload: FilterPayload | None, group_ids: Collection[str]) -> filter_pb2.Filter | None:
+    """`payload`, for the items of other groups than `group_ids` and of none."""
+    given = filter_(payload)
+    if not group_ids:
+        return given
+    within = filter_pb2.Filter(text=filter_pb2.TextCondition(field="group_id", values=sorted(group_ids)))
+    return _both(given, filter_pb2.Filter(negate=within))
 
 
 def tokens(payload: TokensPayload | None) -> embeddings_pb2.Embeddings | None:
@@ -62,3 +68,9 @@ def row_errors(errors: Sequence[row_error_pb2.RowError], rows: int, name: str) -
     if any(error.row >= rows for error in errors):
         raise InternalError(f"{name} reported a row that was not sent")
     return [RowError(e.row, e.item_id, e.field, e.reason, e.message) for e in errors]
+
+
+def _both(given: filter_pb2.Filter | None, other: filter_pb2.Filter) -> filter_pb2.Filter:
+    if given is None:
+        return other
+    return filter_pb2.Filter(all_of=filter_pb2.FilterList(filters=[given, other]))

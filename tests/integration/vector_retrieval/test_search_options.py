@@ -5,6 +5,7 @@ import pytest
 from aisle.catalog.v1 import filter_pb2, item_pb2
 from aisle.retrieval.v1 import vector_retrieval_pb2 as pb
 
+from services.gateway import wire
 from services.vector_retrieval.servicer import VectorRetrievalServicer
 from services.vector_retrieval.store import Store
 from shared.errors import InvalidArgumentError
@@ -73,6 +74,16 @@ async def test_a_group_has_one_hit(shop: Shop) -> None:
     assert shop.names(found) == ["40", "43"]
     found = await shop.search(embeddings=query(direction(1), direction(0)), one_per_group=True, limit=2)
     assert [shop.names(found, i) for i in range(2)] == [["45", "44"], ["0", "40"]]
+
+
+async def test_groups_left_out_by_the_filter_take_no_place(shop: Shop) -> None:
+    """As the gateway asks for what is like one of forty variants."""
+    families = ["boot"] * 40 + ["shoe"] * 2 + [""]
+    items = [shop.item(str(i), group_id=family and shop.id(family)) for i, family in enumerate(families)]
+    await shop.upsert(*items, vectors=fan(len(items)))
+    others = wire.filter_outside(shop.mine(), [shop.id("boot")])
+    found = await shop.search(embeddings=query(direction(0)), filter=others, exclude_ids=[shop.id("0")], limit=5)
+    assert shop.names(found) == ["40", "41", "42"]
 
 
 @pytest.mark.usefixtures("can_rank_by_words")

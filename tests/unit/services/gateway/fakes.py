@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -142,6 +142,7 @@ class FakeRetrieval:
         filter_: object | None,
         limit: int,
         exclude: Sequence[str] = (),
+        outside_groups: Collection[str] = (),
         with_vectors: bool = False,
         timeout_s: float,
     ) -> Found:
@@ -153,6 +154,7 @@ class FakeRetrieval:
                 "filter": filter_,
                 "limit": limit,
                 "exclude": exclude,
+                "outside_groups": outside_groups,
                 "with_vectors": with_vectors,
                 "timeout_s": timeout_s,
             }

@@ -1,7 +1,7 @@
 """A small shop in memory, behind the gateway's ports: an index that really compares vectors, and a log that really
 remembers. Any part can be taken `down`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,13 +101,14 @@ class Shop:
         filter_: object | None,
         limit: int,
         exclude: Sequence[str] = (),
+        outside_groups: Collection[str] = (),
         with_vectors: bool = False,
         timeout_s: float,
     ) -> Found:
         self._call("index", "search")
         if vector is not None and vector.model_version != self.version:
             raise VersionMismatchError(vector.model_version, self.version)
-        names = self._met(filter_, exclude)
+        names = [name for name in self._met(filter_, exclude) if self.things[name].group not in outside_groups]
         query = np.frombuffer(vector.data, "<f4") if vector else np.ones(len(next(iter(self.things.values())).vector))
         scores = {name: _cosine(self.things[name].vector, query) for name in names}
         best = sorted(names, key=lambda name: -scores[name])[:limit]
@@ -129,7 +130,9 @@ class Shop:
         return self._found(best, [self.things[n].popularity for n in best], ranked=False, with_vectors=with_vectors)
 
     async def get(self, item_id: str, *, with_vector: bool, timeout_s: float) -> Stored | None:
-        raise NotImplementedError
+        self._call("index", "get")
+        thing = self.things[item_id]
+        return Stored(f"item {item_id}", thing.group, packed(thing.vector, self.version), item_id)
 
     async def get_many(self, ids: Sequence[str], *, with_vectors: bool, timeout_s: float) -> StoredItems:
         self._call("index", "get_many")

@@ -224,6 +224,47 @@ async def test_a_bad_filter_is_the_callers(index: RetrievalClient, backend: Back
     assert [v.field for v in refused.value.violations] == ["filter.exists"]
 
 
+def found_none() -> Any:
+    return vector_retrieval_pb2.SearchResponse(candidates=[vector_retrieval_pb2.Candidates()])
+
+
+async def near(index: RetrievalClient, **options: Any) -> Any:
+    return await index.search(vector=VECTOR, text=None, mode=Mode.DENSE, limit=3, timeout_s=5, **options)
+
+
+@pytest.mark.parametrize("given", [None, IN_STOCK])
+async def test_groups_are_left_out_beside_the_callers_filter(
+    index: RetrievalClient, backend: Backend, given: filter_pb2.Filter | None
+) -> None:
+    backend.on["Search"] = answering(found_none())
+    await near(index, filter_=given, outside_groups={"b", "a"})
+    (request,) = backend.requests["Search"]
+    sent = request.filter if given is None else request.filter.all_of.filters[1]
+    assert sent.negate.text == filter_pb2.TextCondition(field="group_id", values=["a", "b"])
+    assert given is None or request.filter.all_of.filters[0] == given
+
+
+async def test_a_filter_without_room_for_more_is_sent_as_it_came(index: RetrievalClient, backend: Backend) -> None:
+    async def full(request: Any) -> Any:
+        if request.filter != IN_STOCK:
+            raise InvalidArgumentError.of("filter", "must nest at most 8 deep")
+        return found_none()
+
+    backend.on["Search"] = full
+    assert not (await near(index, filter_=IN_STOCK, outside_groups=["a"])).candidates
+
+
+async def test_a_bad_filter_keeps_its_paths_where_groups_are_left_out(index: RetrievalClient, backend: Backend) -> None:
+    async def refuse(request: Any) -> Any:
+        at = "filter" if request.filter == IN_STOCK else "filter.all_of.filters[0]"
+        raise InvalidArgumentError.of(f"{at}.in_stock", "is not known")
+
+    backend.on["Search"] = refuse
+    with pytest.raises(InvalidArgumentError) as refused:
+        await near(index, filter_=IN_STOCK, outside_groups=["a"])
+    assert [v.field for v in refused.value.violations] == ["filter.in_stock"]
+
+
 @pytest.mark.parametrize("asked", [True, False])
 async def test_hits_bring_vectors_where_they_were_asked_for(
     index: RetrievalClient, backend: Backend, asked: bool

@@ -211,6 +211,22 @@ async def test_similar_items_are_none_of_the_items_own_variants() -> None:
     assert reasons(answer) == []
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        {"context": Context.SIMILAR_ITEMS, "item_ids": ["lamp-1"]},
+        {"context": Context.BASKET, "item_ids": ["lamp-1"]},
+        {"user_id": "u", "exclude_purchased": True},
+    ],
+)
+async def test_a_product_of_more_variants_than_candidates_leaves_places_for_others(ask: dict[str, Any]) -> None:
+    shop = garden()
+    shop.things |= {f"lamp-a-{at}": Thing([1.0, 0.1, at / 1000], "lamps-a") for at in range(60)}
+    shop.did("u", EventType.PURCHASE, "lamp-1")
+    answer = await recommend(shop, **ask)
+    assert set(ids(answer)) == {"lamp-3", "pot-1", "pot-2", "rake-1", "rake-2"}
+
+
 async def test_similar_items_lean_towards_the_user() -> None:
     shop = garden()
     shop.things["pot-lamp"] = Thing([0.8, 0.6, 0.0])

@@ -5,15 +5,16 @@ import pytest
 from services.gateway.answers import Answer, PageRequest, Reason
 from services.gateway.budgets import StageBudget
 from services.gateway.paging import PageTokens
-from services.gateway.ports import Candidate, Found, Mode, Stored
+from services.gateway.ports import Candidate, Found, Mode, RetrievalPort, Stored
 from services.gateway.similar import SimilarFinder, SimilarPolicy, one_per_group
 from shared.errors import InternalError, InvalidArgumentError, NotFoundError, UnavailableError
 from tests.unit.services.gateway.fakes import FakeClock, FakeRetrieval, candidates, vectors
+from tests.unit.services.gateway.shop import Shop, Thing
 
 STORED = Stored("item", "", vectors())
 
 
-async def similar(retrieval: FakeRetrieval, item_id: str = "a", **page: Any) -> Answer:
+async def similar(retrieval: RetrievalPort, item_id: str = "a", **page: Any) -> Answer:
     policy = SimilarPolicy(candidate_count=40, lookup=StageBudget(1.0, 0.4), retrieve=StageBudget(3.0, 0.7))
     finder = SimilarFinder(retrieval, PageTokens(b"key"), policy, remaining_s=lambda: 1.0, clock=FakeClock())
     return await finder.similar(item_id, PageRequest(**{"fingerprint": b"list", **page}))
@@ -73,6 +74,13 @@ async def test_one_variant_of_a_product_is_enough_and_none_of_the_items_own() ->
     answer = await similar(FakeRetrieval(found, stored=Stored("item", "own", vectors())))
     assert [r.candidate.item for r in answer.results] == ["item-1", "item-2", "item-4", "item-5"]
     assert answer.candidate_count == 4
+
+
+async def test_a_product_of_more_variants_than_candidates_has_similar_items() -> None:
+    variants = {f"shoe-{at}": Thing([1.0, at / 1000], "shoe") for at in range(60)}
+    shop = Shop({**variants, "boot": Thing([1.0, 0.5], "boot"), "hat": Thing([0.0, 1.0])})
+    answer = await similar(shop, "shoe-0")
+    assert [r.candidate.item_id for r in answer.results] == ["boot", "hat"]
 
 
 def test_items_on_their_own_are_no_group() -> None:
