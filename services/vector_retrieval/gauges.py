@@ -42,6 +42,10 @@ class IndexGauges:
         metrics.GENERATION_INFO.clear()
         metrics.GENERATION_ITEMS.clear()
         items = {generation.name: count for generation, count in listed}
+        # Told when a generation is verified, by whoever verifies it; dropped it may be by another replica.
+        for sample in [sample for metric in metrics.GENERATION_RECALL.collect() for sample in metric.samples]:
+            if sample.labels["generation"] not in items:
+                metrics.GENERATION_RECALL.remove(sample.labels["generation"])
         for role, generation in _named(roles):
             metrics.GENERATION_INFO.labels(generation.name, generation.model_version, role).set(1)
             metrics.GENERATION_ITEMS.labels(generation.name).set(items.get(generation.name, 0))

@@ -7,6 +7,7 @@ from prometheus_client import REGISTRY
 
 from services.vector_retrieval.gauges import IndexGauges
 from services.vector_retrieval.store import Store
+from shared.telemetry import metrics
 from tests.integration.vector_retrieval.shop import MODEL, Shop, direction, query
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -23,6 +24,16 @@ async def test_generations_and_their_items_are_told(shop: Shop, store: Store) ->
     assert live is not None
     assert value("aisle_retrieval_generation_info", generation=live.name, model_version=MODEL, role="live") == 1
     assert value("aisle_retrieval_items", generation=live.name) == 3
+
+
+async def test_recall_is_told_for_as_long_as_its_generation_is_there(store: Store) -> None:
+    live = store.roles.live
+    assert live is not None
+    for name in (live.name, "dropped-by-another-replica"):
+        metrics.GENERATION_RECALL.labels(name).set(0.5)
+    await IndexGauges(store).look()
+    assert REGISTRY.get_sample_value("aisle_retrieval_recall", {"generation": live.name}) == 0.5
+    assert REGISTRY.get_sample_value("aisle_retrieval_recall", {"generation": "dropped-by-another-replica"}) is None
 
 
 async def test_what_the_store_took_is_told_by_operation(shop: Shop) -> None:
