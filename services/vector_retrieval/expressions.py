@@ -79,6 +79,12 @@ def both(*parts: str) -> str:
     return " and ".join(part for part in parts if part)
 
 
+def scaled(bound: float, scale: int, rounding: str) -> int:
+    """A finite `bound`, however large, in a column's whole numbers, `scale` to one; `rounding` is `decimal`'s."""
+    # By its shortest decimal form: 19.99 means 19.99, not the binary fraction next to it.
+    return int((Decimal(repr(bound)) * scale).to_integral_value(rounding))
+
+
 def _compile(node: Filter, layout: RowLayout) -> str:
     match node:
         case filters.AllOf(children):
@@ -143,19 +149,14 @@ def _whole_range(column: str, node: filters.Range, scale: int) -> str:
     """A range over a column of non-negative whole numbers, in which -1 means "not known"."""
     low, high = 0, _INT64_MAX
     if node.at_least is not None:
-        low = max(low, _scaled(node.at_least, scale, ROUND_CEILING))
+        low = max(low, scaled(node.at_least, scale, ROUND_CEILING))
     if node.more_than is not None:
-        low = max(low, _scaled(node.more_than, scale, ROUND_FLOOR) + 1)
+        low = max(low, scaled(node.more_than, scale, ROUND_FLOOR) + 1)
     if node.at_most is not None:
-        high = min(high, _scaled(node.at_most, scale, ROUND_FLOOR))
+        high = min(high, scaled(node.at_most, scale, ROUND_FLOOR))
     if node.less_than is not None:
-        high = min(high, _scaled(node.less_than, scale, ROUND_CEILING) - 1)
+        high = min(high, scaled(node.less_than, scale, ROUND_CEILING) - 1)
     return f"({column} >= {low} and {column} <= {high})" if low <= high else NEVER
-
-
-def _scaled(bound: float, scale: int, rounding: str) -> int:
-    # By its shortest decimal form: 19.99 means 19.99, not the binary fraction next to it.
-    return int((Decimal(repr(bound)) * scale).to_integral_value(rounding))
 
 
 def _attribute_range(name: str, node: filters.Range, layout: RowLayout) -> str:

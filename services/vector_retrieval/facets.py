@@ -4,9 +4,10 @@ import bisect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING
 from typing import Any, TypeAlias
 
-from services.vector_retrieval import schema
+from services.vector_retrieval import expressions, schema
 from shared.items import MICROS_PER_UNIT
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -61,7 +62,8 @@ def count(rows: Sequence[Mapping[str, Any]], facet: Facet) -> Counts:
 
 
 def _by_price(rows: Sequence[Mapping[str, Any]], bounds: Sequence[float]) -> Counts:
-    limits = [round(bound * MICROS_PER_UNIT) for bound in bounds]
+    # As a filter `at_least` the bound has it.
+    limits = [expressions.scaled(bound, MICROS_PER_UNIT, ROUND_CEILING) for bound in bounds]
     counted = Counter((row["currency"], bisect.bisect_right(limits, row["price"])) for row in rows if row["price"] >= 0)
     edges = [None, *bounds, None]
     return [
