@@ -47,7 +47,8 @@ class Converter:
             rating=self._number(row, "rating"),
             rating_count=self._read(row, "rating_count", values.count),
             popularity=self._number(row, "popularity"),
-            tags=values.words(self._cell(row, "tags"), "tags", "|;,"),
+            # A path may repeat a name (Toys > Games > Games); a tag said twice says nothing more.
+            tags=tuple(dict.fromkeys(values.words(self._cell(row, "tags"), "tags", "|;,"))),
             attributes=self._attributes(row),
             group_id=self._text(row, "group_id"),
             language_code=self._text(row, "language"),

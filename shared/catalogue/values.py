@@ -19,6 +19,9 @@ _MAX_EXPONENT = 18
 """Numbers beyond this many digits are mistakes, and expanding 1e999999999 would never end."""
 _MS_EPOCH_FROM = 100_000_000_000
 """As seconds this is the year 5138, so larger numbers are milliseconds."""
+_EPOCH_FROM = 946_684_800
+"""The year 2000: no shop's items were last changed before. Smaller numbers are years, days, or dates cut short, and
+taken as seconds they would make every row older than what the index has."""
 
 _SYMBOLS = {
     "$": "USD",
@@ -178,7 +181,7 @@ def stock(value: object, field: str) -> bool | None:
 
 
 def timestamp(value: object, field: str) -> datetime | None:
-    """ISO 8601 text, or seconds or milliseconds since 1970. Without a zone it is UTC."""
+    """ISO 8601 text (also as a number, 20240131), or seconds or milliseconds since 1970. Without a zone it is UTC."""
     if is_missing(value):
         return None
     try:
@@ -189,15 +192,27 @@ def timestamp(value: object, field: str) -> datetime | None:
         elif isinstance(value, str) and not value.strip().isdigit():
             moment = datetime.fromisoformat(value.strip())
         else:
-            seconds = decimal(value, field) or Decimal(0)
-            moment = datetime.fromtimestamp(float(seconds / (1000 if abs(seconds) >= _MS_EPOCH_FROM else 1)), UTC)
+            moment = _numbered_moment(decimal(value, field) or Decimal(0), field)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError, OSError):
         raise RowProblem(field, "must be a date and time in ISO 8601") from None
 
 
+def _numbered_moment(exact: Decimal, field: str) -> datetime:
+    if 10**7 <= exact < 10**8 and exact == exact.to_integral_value():
+        return datetime.fromisoformat(str(int(exact)))
+    seconds = exact / (1000 if abs(exact) >= _MS_EPOCH_FROM else 1)
+    if seconds < _EPOCH_FROM:
+        raise RowProblem(
+            field,
+            "is too small a number for seconds or milliseconds since 1970; write ISO 8601, such as "
+            "2024-01-31 or 2024-01-31T12:00:00Z",
+        )
+    return datetime.fromtimestamp(float(seconds), UTC)
+
+
 def words(value: object, field: str, separators: str) -> tuple[str, ...]:
-    """A list, a JSON list in text, or text split at the first of `separators` it holds."""
+    """A list, a JSON list in text, or text split at the first of `separators` it holds. Repeated words stay."""
     if is_missing(value):
         return ()
     if isinstance(value, str):
@@ -208,7 +223,7 @@ def words(value: object, field: str, separators: str) -> tuple[str, ...]:
         value = parsed
     if isinstance(value, Mapping) or not isinstance(value, Iterable):
         raise RowProblem(field, "must be text or a list of texts")
-    return tuple(dict.fromkeys(filter(None, (text(v, field) for v in value))))
+    return tuple(filter(None, (text(v, field) for v in value)))
 
 
 def attributes(value: object) -> dict[str, Attribute]:

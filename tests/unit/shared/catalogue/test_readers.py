@@ -111,6 +111,12 @@ def test_a_mapping_is_applied(tmp_path: Path) -> None:
     ]
 
 
+def test_repeated_tags_are_one_and_repeated_category_levels_stay(tmp_path: Path) -> None:
+    path = lines(tmp_path, "id,title,category,tags", '1,Chess,Toys > Games > Games,"new, wood, new"', name="x.csv")
+    (item,), _ = split(path)
+    assert (item.category_path, item.tags) == (("Toys", "Games", "Games"), ("new", "wood"))
+
+
 def test_currency_said_beats_currency_seen(tmp_path: Path) -> None:
     path = lines(
         tmp_path, '{"id":"1","title":"t","price":"$5","currency":"cad"}', '{"id":"2","title":"t","price":"€5"}'

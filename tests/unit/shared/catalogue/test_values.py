@@ -83,11 +83,18 @@ def test_timestamp(cell: object) -> None:
     assert values.timestamp(cell, "updated_at") == datetime(2025, 3, 1, 12, tzinfo=UTC)
 
 
-def test_a_date_is_its_midnight() -> None:
-    assert values.timestamp(date(2025, 3, 1), "updated_at") == datetime(2025, 3, 1, tzinfo=UTC)
+@pytest.mark.parametrize("cell", [date(2025, 3, 1), "2025-03-01", " 20250301 ", 20250301, 20250301.0])
+def test_a_date_is_its_midnight(cell: object) -> None:
+    assert values.timestamp(cell, "updated_at") == datetime(2025, 3, 1, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("cell", ["yesterday", 10**30, "9" * 30, True, "2025-13-01", -(10**17)])
+@pytest.mark.parametrize("cell", ["2024", 2024, "202401", 19_753, 0, -1, 946_684_799, "202401311200"])
+def test_a_number_too_small_for_a_time_is_not_read_as_one(cell: object) -> None:
+    with pytest.raises(RowProblem, match="write ISO 8601, such as 2024-01-31"):
+        values.timestamp(cell, "updated_at")
+
+
+@pytest.mark.parametrize("cell", ["yesterday", 10**30, "9" * 30, True, "2025-13-01", "20251301", 20251301, -(10**17)])
 def test_bad_timestamp(cell: object) -> None:
     with pytest.raises(RowProblem):
         values.timestamp(cell, "updated_at")
@@ -102,7 +109,8 @@ def test_bad_timestamp(cell: object) -> None:
         (["A", " B ", ""], ">|", ("A", "B")),
         ('["A", "B"]', ">|", ("A", "B")),
         ("[Sale] Shoes", ">|", ("[Sale] Shoes",)),
-        ("red, blue, red", "|;,", ("red", "blue")),
+        ("red, blue", "|;,", ("red", "blue")),
+        ("Toys > Games > Games", ">|", ("Toys", "Games", "Games")),
         (None, ",", ()),
     ],
 )
