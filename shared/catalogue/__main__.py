@@ -76,7 +76,8 @@ def _check(options: argparse.Namespace) -> None:
         report = Report(reader)
         report.read()
         for line in report.lines():
-            sys.stdout.write(line + "\n")
+            # The names of columns are as the file has them, valid UTF-8 or not.
+            sys.stdout.write(line.encode(errors="backslashreplace").decode() + "\n")
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ class Converter:
     def _attributes(self, row: Row) -> dict[str, Attribute]:
         # Those with a column of their own go first: they are the ones that trimming must not reach.
         found = {
-            name: content
+            values.text(name, "attributes"): content
             for name, source in self.binding.attributes.items()
             if (content := values.attribute(row.get(source.column), untyped=self.untyped)) != Attribute()
         }

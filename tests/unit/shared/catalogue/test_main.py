@@ -28,6 +28,13 @@ def test_check_tells_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "map price=amount/100" in out
 
 
+def test_check_prints_names_that_are_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"id": "1", "title": "t", "\\ud800": 1}\n')
+    assert main(["check", str(path)]) == 0
+    assert "not used: \\ud800" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["check", "no.csv"], ["check", "x.xlsx"], ["generate", "--out", "no/such/folder.jsonl"]],

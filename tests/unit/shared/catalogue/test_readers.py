@@ -247,6 +247,39 @@ def test_parquet_types(tmp_path: Path) -> None:
     assert (error.line, error.field) == (2, "id")
 
 
+@pytest.mark.parametrize(
+    ("kind", "never"),
+    [
+        (pa.timestamp("us"), 9 * 10**17),
+        (pa.timestamp("us", "UTC"), 9 * 10**17),
+        (pa.timestamp("ms"), 2**62),
+        (pa.timestamp("s"), 9 * 10**11),
+        (pa.date64(), 9 * 10**17),
+    ],
+    ids=str,
+)
+def test_a_time_that_python_has_not_fails_its_row_alone(tmp_path: Path, kind: pa.DataType, never: int) -> None:
+    times = pa.array([None, never, None], pa.int64()).cast(kind)
+    pq.write_table(
+        pa.table({"id": ["1", "2", "3"], "title": ["a", "b", "c"], "updated_at": times}), tmp_path / "x.parquet"
+    )
+    items, (error,) = split(tmp_path / "x.parquet")
+    assert [i.id for i in items] == ["1", "3"]
+    assert str(error) == "line 2: column 'updated_at' holds a date or time outside the years 1 to 9999"
+
+
+def test_an_attribute_whose_name_is_not_utf8_fails_its_row(tmp_path: Path) -> None:
+    path = lines(
+        tmp_path,
+        '{"id": "1", "title": "t", "attributes.\\ud800z": "x"}',
+        '{"id": "2", "title": "t", "attributes.gr\udcf6\udcdfe": "x"}',
+        '{"id": "3", "title": "t", "attributes.\\ud800z": null, "attributes.size": "x"}',
+    )
+    (item,), errors = split(path)
+    assert (item.id, item.attributes) == ("3", {"size": Attribute(("x",))})
+    assert [str(e) for e in errors] == [f"line {n}: attributes: is not valid UTF-8" for n in (1, 2)]
+
+
 @pytest.mark.parametrize("name", ["x.csv", "x.jsonl"])
 def test_a_file_without_rows(tmp_path: Path, name: str) -> None:
     path = lines(tmp_path, "id,title" if name == "x.csv" else "", name=name)
