@@ -8,8 +8,9 @@ The words are joined by spaces and the store is told to split at spaces; it coun
     number and unit             500 GB, 500gb → 500 500gb       12", 12 inches → 12 12in
     Chinese, Japanese, Korean   overlapping pairs, as Lucene's CJKBigramFilter; a run of one stands alone. Items
                                 get the single characters too, so that a query of one character finds them.
+    marks on letters            by their code, where no letter holds them: हिन्दी → ह_93fन_94dद_940
 
-Words hold letters, digits and underscores only, since Milvus Lite's analyser splits at anything else.
+Words hold letters, digits and underscores only, since Milvus Lite's analyser splits at anything else, marks too.
 """
 
 import re
@@ -75,14 +76,24 @@ _UNITS = {
 _SYMBOLS = "".join(spelling for spelling in _UNITS if not spelling.isalpha())
 _UNIT = "|".join(sorted((spelling for spelling in _UNITS if spelling.isalpha()), key=len, reverse=True))
 _LATIN = rf"(?:(?![{_CJK}])[^\W_])"
+# Vowels of Hindi, tones of Thai: part of the word, and none of \w. Not what only makes a picture of a letter (™️, a⃣).
+# Beyond the first plane are no scripts that shops write in, and such marks would make all texts slower to read.
+_MARKS = "".join(
+    character
+    for character in map(chr, range(0x300, 0x10000))
+    if unicodedata.category(character) in ("Mn", "Mc") and not "\ufe00" <= character <= "\ufe0f"
+)
+_MARK = re.compile(f"[{_MARKS}]")
+_LETTER = rf"(?:{_LATIN}[{_MARKS}]*+)"
+_DOT_ABOVE = "\u0307"
 _TOKEN = re.compile(
     # \w leaves out marks among them (・) and what Unicode has not assigned yet.
     rf"(?P<cjk>(?:(?=\w)[{_CJK}])+)"
     # Atomic, so that 1000xm4 cannot be read as 100 and 0xm4.
     rf"|(?P<number>(?>\d+(?:,\d{{3}})*(?:[./]\d+)?))(?!{_LATIN})"
     rf"(?:[ -]?(?P<mark>[{_SYMBOLS}]|(?:{_UNIT})(?!{_LATIN})))?"
-    rf"|(?P<glued>(?>\d+(?:\.\d+)?))(?P<unit>(?:(?!\d){_LATIN}){{1,12}})(?!{_LATIN})"
-    rf"|(?P<word>{_LATIN}+(?:['’]{_LATIN}+)*)"
+    rf"|(?P<glued>(?>\d+(?:\.\d+)?))(?P<unit>(?:(?!\d){_LETTER}){{1,12}})(?!{_LATIN})"
+    rf"|(?P<word>{_LETTER}+(?:['’]{_LETTER}+)*)"
 )
 
 # Lucene's EnglishAnalyzer: frequent enough to cost time, too frequent to tell items apart.
@@ -116,7 +127,9 @@ def query_text(text: str) -> str:
 
 
 def _words(text: str, *, single_characters: bool) -> Iterator[str]:
-    for match in _TOKEN.finditer(unicodedata.normalize("NFKC", text).lower()):
+    # Lower case makes two characters of İ, the second a mark; who types istanbul means the first.
+    lowered = unicodedata.normalize("NFKC", text).lower().replace("i" + _DOT_ABOVE, "i")
+    for match in _TOKEN.finditer(lowered):
         kind = match.lastgroup
         if match["cjk"]:
             yield from _cjk_words(match["cjk"], single_characters=single_characters)
@@ -152,7 +165,7 @@ def _glued_words(number: str, unit: str) -> Iterator[str]:
     """`500gb`. What follows the number but is no unit (`4x`, `3d`) stays one word with it."""
     known = _UNITS.get(unit)
     if known is None:
-        yield _number_word(number) + unit
+        yield _number_word(number) + _spelled(unit)
     else:
         yield _number_word(number)
         yield _number_word(number) + known
@@ -162,13 +175,18 @@ def _number_word(number: str) -> str:
     return number.replace(",", "").replace(".", "_").replace("/", "__")
 
 
+def _spelled(word: str) -> str:
+    """`word` with its marks in characters that no analyser splits at."""
+    return _MARK.sub(lambda mark: f"_{ord(mark[0]):x}", word)
+
+
 @lru_cache(maxsize=65_536)
 def _stem(word: str) -> str:
     """The stem of a lower-case word; empty for a stop word."""
     if word in _STOP_WORDS:
         return ""
     if not word.isascii():
-        return word.replace("'", "")
+        return _spelled(word.replace("'", ""))
     stemmer = getattr(_local, "stemmer", None)
     if stemmer is None:
         # One a thread: a stemmer keeps the word it works on.

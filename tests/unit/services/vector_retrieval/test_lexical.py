@@ -29,6 +29,13 @@ from services.vector_retrieval.lexical import MAX_INDEXED_BYTES, MAX_QUERY_CHARS
         ("スニーカー", "スニ ニー ーカ カー"),
         ("한국어", "한국 국어"),
         ("茶", "茶"),
+        ("हिन्दी किताब", "ह_93fन_94dद_940 क_93fत_93eब"),
+        ("ที่นอน", "ท_e35_e48นอน"),
+        ("5दिन 12ที่", "5द_93fन 12ท_e35_e48"),
+        ("x\u0302-Achse l'x\u0302", "x_302 achs lx_302"),
+        ("e\u0301te\u0301", "été"),
+        ("İSTANBUL I\u0307zmir", "istanbul izmir"),
+        ("Nike™️ 1️⃣ a\u20e3 葛\ufe00飾", "niketm 1 葛 飾"),
         ("the of and", ""),
         ("  …!? ", ""),
         ("", ""),
@@ -43,18 +50,29 @@ def test_items_have_single_characters_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "pair", [("500 gb", "500GB"), ("12 inch", '12"'), ("hiking boots", "Hike boot"), ("2,5", "2,5")]
+    "pair",
+    [
+        ("500 gb", "500GB"),
+        ("12 inch", '12"'),
+        ("hiking boots", "Hike boot"),
+        ("2,5", "2,5"),
+        ("istanbul lamba", "İSTANBUL Lamba"),
+    ],
 )
 def test_spellings_meet(pair: tuple[str, str]) -> None:
     assert query_text(pair[0]) == query_text(pair[1])
 
 
-@given(st.text())
+@given(st.text() | st.text("aKİिीที่\u0307\u0302'5 茶ガ゙"))
 def test_what_a_query_asks_for_its_text_has(text: str) -> None:
     assert set(query_text(text).split()) <= set(index_text([text]).split())
 
 
-@given(st.text())
+def test_words_that_differ_in_their_marks_differ() -> None:
+    assert len({query_text(text) for text in ("कि", "की", "क", "कक", "कि कि")}) == 5
+
+
+@given(st.text() | st.text("aKİिीที่\u0307\u0302'5 茶ガ゙"))
 def test_words_survive_an_analyser_that_splits_at_non_words(text: str) -> None:
     words = index_text([text])
     assert re.findall(r"\w+", words.lower()) == words.split()
