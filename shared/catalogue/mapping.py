@@ -71,6 +71,7 @@ _FLAT_ATTRIBUTES = {
 _SYNONYMS = {"category": "category_path", "language_code": "language", "currency_code": "currency"}
 _DIVISIBLE = ("price", "rating", "popularity")
 _NO_CONSTANT = ("id", "title", "attributes")
+_REQUIRED = ("id", "title")
 _ATTRIBUTE = "attributes."
 _MOST_COLUMNS = 2_000
 """Of JSON Lines. More are no columns but values used as names, a new one in every row; they would all be kept."""
@@ -151,23 +152,25 @@ class Binding:
     columns: list[str] = field(default_factory=list)
     """Every column seen, in the order of the file."""
     _known: set[str] = field(default_factory=set)
+    _pending: dict[str, Source] = field(default_factory=dict)
+    """Mapped to a column that no row had so far."""
 
     @classmethod
-    def of(cls, mapping: Mapping, columns: Sequence[str]) -> "Binding":
-        """Raises `MappingError` for a mapped column that the file lacks, and for no id or title."""
+    def of(cls, mapping: Mapping, columns: Sequence[str], *, complete: bool = True) -> "Binding":
+        """Raises `MappingError` for a mapped column that the file lacks, and for no id or title.
+
+        Where `columns` are not `complete`, later rows may have what not every item needs: see `extend`, `finish`.
+        """
         binding = cls(mapping)
         binding._note(columns)
-        for target, source in mapping.sources.items():
-            if source is None:
-                continue
-            resolved = source if source.constant is not None else binding._resolve(target, source)
-            if target.startswith(_ATTRIBUTE):
-                binding.attributes[target.removeprefix(_ATTRIBUTE)] = resolved
-            else:
-                binding.fields[target] = resolved
+        binding._pending = {target: source for target, source in mapping.sources.items() if source is not None}
+        binding._settle(columns)
+        for target, source in binding._pending.items():
+            if complete or (columns and target in _REQUIRED):
+                raise binding._lacking(target, source)
         binding._fill(columns)
         binding._title_from_description()
-        for target in ("id", "title"):
+        for target in _REQUIRED:
             if target not in binding.fields and columns:
                 raise MappingError(
                     f"no column gives the {target}; say which with {target}=COLUMN. The columns are {_listed(columns)}"
@@ -176,11 +179,21 @@ class Binding:
 
     def extend(self, columns: Iterable[str]) -> None:
         """Take in columns that turn up in later rows (JSON Lines). They fill gaps and never move a field that
-        has a source: one column means one thing throughout a file. Beyond `_MOST_COLUMNS` there are no more."""
+        has a source: one column means one thing throughout a file. Beyond `_MOST_COLUMNS` there are no more, but
+        for those that were mapped. Raises `MappingError` where a mapped one could be either of two."""
         new = [c for c in columns if c not in self._known]
-        if new and len(self.columns) < _MOST_COLUMNS:
+        if not new:
+            return
+        self._settle(new)
+        if len(self.columns) < _MOST_COLUMNS:
             self._note(new)
             self._fill(new)
+
+    def finish(self) -> None:
+        """At the end of the file. Raises `MappingError` for a mapped column that no row had."""
+        # Without any column no row was readable, and that is what is wrong.
+        if self._pending and self.columns:
+            raise self._lacking(*next(iter(self._pending.items())))
 
     @property
     def unused(self) -> list[str]:
@@ -194,22 +207,24 @@ class Binding:
                 self._known.add(column)
                 self.columns.append(column)
 
-    def _resolve(self, target: str, source: Source) -> Source:
-        found = _find(source.column, self.columns)
-        divided = re.fullmatch(r"(?P<column>.*\S)\s*/\s*(?P<by>[1-9]\d{0,8})", source.column)
-        if found is None and divided is not None:
-            if target not in _DIVISIBLE:
-                raise MappingError(f"{target} cannot be divided; only {', '.join(_DIVISIBLE)} can")
-            found = _find(divided["column"], self.columns)
-            source = Source(divided["column"], source.divisor * int(divided["by"]))
-        if found is None:
-            close = difflib.get_close_matches(source.column, self.columns, 1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise MappingError(
-                f"{target} is mapped to column {source.column!r}, which the file does not have{hint}; "
-                f"the columns are {_listed(self.columns)}"
-            )
-        return Source(found, source.divisor)
+    def _settle(self, columns: Sequence[str]) -> None:
+        for target, source in list(self._pending.items()):
+            resolved = source if source.constant is not None else _resolve(target, source, columns)
+            if resolved is None:
+                continue
+            del self._pending[target]
+            if target.startswith(_ATTRIBUTE):
+                self.attributes[target.removeprefix(_ATTRIBUTE)] = resolved
+            else:
+                self.fields[target] = resolved
+
+    def _lacking(self, target: str, source: Source) -> MappingError:
+        close = difflib.get_close_matches(source.column, self.columns, 1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        return MappingError(
+            f"{target} is mapped to column {source.column!r}, which the file does not have{hint}; "
+            f"the columns are {_listed(self.columns)}"
+        )
 
     def _fill(self, columns: Sequence[str]) -> None:
         taken = {s.column for s in (*self.fields.values(), *self.attributes.values())}
@@ -236,6 +251,18 @@ class Binding:
             description = self.fields.pop("description", None)
             if description is not None:
                 self.fields["title"] = description
+
+
+def _resolve(target: str, source: Source, columns: Sequence[str]) -> Source | None:
+    """`source` by the name its column has among `columns`; None where it is not among them."""
+    found = _find(source.column, columns)
+    divided = re.fullmatch(r"(?P<column>.*\S)\s*/\s*(?P<by>[1-9]\d{0,8})", source.column)
+    if found is None and divided is not None:
+        if target not in _DIVISIBLE:
+            raise MappingError(f"{target} cannot be divided; only {', '.join(_DIVISIBLE)} can")
+        found = _find(divided["column"], columns)
+        source = Source(divided["column"], source.divisor * int(divided["by"]))
+    return None if found is None else Source(found, source.divisor)
 
 
 def _attribute_name(column: str) -> str:

@@ -38,7 +38,7 @@ def read_catalogue(path: Path | str, mapping: Mapping | str | None = None) -> "C
 
     Raises `UnreadableCatalogueError` or `MappingError` here, before the first row, where the file or `mapping`
     is at fault. While iterating: `UnreadableCatalogueError` where the file turns out damaged, and at its end
-    `NoUsableRowError` if it gave no item.
+    `NoUsableRowError` if it gave no item, or `MappingError` if no row of JSON Lines had a column of `mapping`.
     """
     parsed = Mapping.parse(mapping) if isinstance(mapping, str) else mapping or Mapping()
     return CatalogueReader(Path(path), parsed)
@@ -79,6 +79,7 @@ class CatalogueReader(Iterator[Item | RowError]):
             line, row = next(self._rows)
         except StopIteration:
             self.close()
+            self.binding.finish()
             if not self.items:
                 raise self._nothing_usable() from None
             raise
@@ -124,7 +125,8 @@ def _bind(table: Table, mapping: Mapping) -> tuple[Binding, Iterator[Row]]:
         return Binding.of(mapping, table.columns), table.rows
     peeked = list(islice(table.rows, _PEEKED_ROWS))
     columns = dict.fromkeys(c for _, row in peeked if not isinstance(row, RowProblem) for c in row)
-    binding = Binding.of(mapping, tuple(columns)) if columns else Binding(mapping)
+    complete = bool(columns) and len(peeked) < _PEEKED_ROWS
+    binding = Binding.of(mapping, tuple(columns), complete=complete)
     return binding, _chained(peeked, table.rows)
 
 

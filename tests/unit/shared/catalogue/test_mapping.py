@@ -98,3 +98,36 @@ def test_later_columns_fill_gaps_and_move_nothing() -> None:
     assert {k: v.column for k, v in binding.fields.items()} == {"id": "sku", "title": "name", "brand": "brand"}
     assert binding.attributes == {"color": Source("color")}
     assert binding.unused == ["id", "title", "description"]
+
+
+def test_a_mapped_column_may_turn_up_late() -> None:
+    binding = Binding.of(
+        Mapping.parse("price=Sale Price/100,attributes.hue=colour"), ["id", "title", "price"], complete=False
+    )
+    assert set(binding.fields) == {"id", "title"}
+    binding.extend(["id", "sale_price", "colour"])
+    assert binding.fields["price"] == Source("sale_price", 100)
+    assert binding.attributes == {"hue": Source("colour")}
+    binding.finish()
+
+
+def test_a_mapped_column_that_never_turns_up_is_named_at_the_end() -> None:
+    binding = Binding.of(Mapping.parse("price=sale"), ["id", "title"], complete=False)
+    binding.extend(["sales", "brand"])
+    with pytest.raises(
+        MappingError, match=r"price is mapped to column 'sale'.*did you mean 'sales'.*title, sales, brand"
+    ):
+        binding.finish()
+
+
+@pytest.mark.parametrize("spec", ["id=sku", "title=name"])
+def test_what_every_item_needs_is_not_waited_for(spec: str) -> None:
+    with pytest.raises(MappingError, match="which the file does not have"):
+        Binding.of(Mapping.parse(spec), ["id", "title"], complete=False)
+
+
+def test_a_mapped_column_is_found_beyond_the_most_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.catalogue.mapping._MOST_COLUMNS", 2)
+    binding = Binding.of(Mapping.parse("price=sale"), ["id", "title"], complete=False)
+    binding.extend(["brand", "sale"])
+    assert {k: v.column for k, v in binding.fields.items()} == {"id": "id", "title": "title", "price": "sale"}

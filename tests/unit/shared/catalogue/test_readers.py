@@ -13,12 +13,12 @@ from shared.catalogue import (
     CatalogueError,
     MappingError,
     NoUsableRowError,
-    RowError,
     UnreadableCatalogueError,
     read_catalogue,
 )
 from shared.catalogue.tables import MAX_LINE_BYTES
 from shared.items import Attribute, Item, Money
+from tests.unit.shared.catalogue.conftest import lines, split
 
 ROWS: list[dict[str, object]] = [
     {"sku": "a", "name": "Lamp", "price": 19.99, "category": "Home > Lamps", "stock": 3},
@@ -53,17 +53,6 @@ def write(folder: Path, suffix: str) -> Path:
     else:
         plain.rename(path)
     return path
-
-
-def lines(folder: Path, *content: str, name: str = "items.jsonl") -> Path:
-    path = folder / name
-    path.write_text("\n".join(content) + "\n", "utf-8", errors="surrogateescape")
-    return path
-
-
-def split(path: Path, mapping: str | None = None) -> tuple[list[Item], list[RowError]]:
-    rows = list(read_catalogue(path, mapping))
-    return [r for r in rows if isinstance(r, Item)], [r for r in rows if isinstance(r, RowError)]
 
 
 @pytest.mark.parametrize(
@@ -195,24 +184,6 @@ def test_duplicates_come_in_order_and_are_counted(tmp_path: Path) -> None:
     kept = {row.id: row.title for row in reader if isinstance(row, Item)}
     assert (reader.items, reader.duplicates, len(kept)) == (6_000, 3_000, 3_000)
     assert kept["0"] == "t3000"
-
-
-def test_names_that_are_new_in_every_row_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.catalogue.mapping._MOST_COLUMNS", 110)
-    rows = [f'{{"id": "{n}", "title": "t", "seen by {n}": 1, "attributes.a{n}": "x"}}' for n in range(300)]
-    with read_catalogue(lines(tmp_path, *rows)) as reader:
-        assert sum(isinstance(row, Item) for row in reader) == 300
-        # The first hundred rows are looked at together, before there is anything to bound.
-        assert len(reader.binding.columns) == 2 + 2 * 100
-        assert len(reader.binding.attributes) == 100
-
-
-def test_columns_may_turn_up_late(tmp_path: Path) -> None:
-    early = [f'{{"id": "{n}", "title": "t"}}' for n in range(150)]
-    items, errors = split(lines(tmp_path, *early, '{"id": "x", "title": "t", "brand": "B", "colour": "red"}'))
-    assert not errors
-    assert items[-1].brand == "B"
-    assert items[-1].attributes == {"color": Attribute(("red",))}
 
 
 def test_attributes_past_the_limits_are_left_out(tmp_path: Path) -> None:
