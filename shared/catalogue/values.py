@@ -202,10 +202,10 @@ def _numbered_moment(exact: Decimal, field: str) -> datetime:
     if 10**7 <= exact < 10**8 and exact == exact.to_integral_value():
         return datetime.fromisoformat(str(int(exact)))
     seconds = exact / (1000 if abs(exact) >= _MS_EPOCH_FROM else 1)
-    if seconds < _EPOCH_FROM:
+    if not _EPOCH_FROM <= seconds < _EPOCH_TO:
         raise RowProblem(
             field,
-            "is too small a number for seconds or milliseconds since 1970; write ISO 8601, such as "
+            "is too small or large a number for seconds or milliseconds since 1970; write ISO 8601, such as "
             "2024-01-31 or 2024-01-31T12:00:00Z",
         )
     return datetime.fromtimestamp(float(seconds), UTC)
@@ -304,3 +304,8 @@ def load_json(document: str | bytes) -> object:
 
 def _no_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
+
+
+_EPOCH_TO = 7_258_118_400
+"""Seconds: the year 2200. More is a date and time written as one number (20240131120000), which would be newer than all
+that is written later."""
