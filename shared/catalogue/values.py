@@ -22,6 +22,9 @@ _MS_EPOCH_FROM = 100_000_000_000
 _EPOCH_FROM = 946_684_800
 """The year 2000: no shop's items were last changed before. Smaller numbers are years, days, or dates cut short, and
 taken as seconds they would make every row older than what the index has."""
+_EPOCH_TO = 7_258_118_400
+"""The year 2200. Larger numbers are dates with times (20240131120000), which would be newer than all that is written
+later."""
 
 _SYMBOLS = {
     "$": "USD",
@@ -304,8 +307,3 @@ def load_json(document: str | bytes) -> object:
 
 def _no_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
-
-
-_EPOCH_TO = 7_258_118_400
-"""Seconds: the year 2200. More is a date and time written as one number (20240131120000), which would be newer than all
-that is written later."""
