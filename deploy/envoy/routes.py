@@ -17,7 +17,7 @@ _TIMEOUTS_S = {
     # Every item of a large index is looked at; a hold of all writes is waited for.
     "VerifyGeneration": 1800.0,
     "PromoteGeneration": 1800.0,
-    "RollbackGeneration": 120.0,
+    "RollbackGeneration": 1800.0,
 }
 """By method: a caller's shorter deadline wins, a longer one is cut."""
 _TRIES_S = {"EncodeQueries": 1.0, "EncodeUsers": 1.0, "GetHistory": 1.0}

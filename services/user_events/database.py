@@ -73,8 +73,8 @@ class Database:
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A connection to read by. On SQLite all that is read is of one moment, on PostgreSQL each statement is.
 
-        Here and in `writing`: raises `UnavailableError` when the database is away or slow, `OverloadedError` when all
-        connections are in use, `DeadlineError` when the caller's time is up.
+        Raises `UnavailableError` when the database is away or slow, `OverloadedError` when all connections are in use
+        (`writing` too), and `DeadlineError` when the caller's time is up.
         """
         with _translated():
             limit_s = self._settings.read_timeout_s + _TIMEOUT_SLACK_S
@@ -247,7 +247,7 @@ def _checkpointed(path: str) -> bool:
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=_EMPTY_TRY_S)) as connection:
             busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    except sqlite3.OperationalError:
+    except sqlite3.DatabaseError:
         return False
     return not busy
 

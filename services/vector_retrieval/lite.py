@@ -202,11 +202,31 @@ def _end_at_io_errors() -> None:
     not; or with a log that cannot be read beyond the row that was half-written. All that was acknowledged is in the
     log, from which the next start reads it. PostgreSQL ends so, and for the same reason, when fsync fails.
     """
+    from milvus_lite.db import MilvusLite
     from milvus_lite.engine.collection import Collection
     from milvus_lite.storage.wal import WAL
 
-    for owner, name in ((Collection, "_trigger_flush"), (WAL, "write_insert"), (WAL, "write_delete")):
-        setattr(owner, name, _ending(getattr(owner, name)))
+    for owner, name, guarded in (
+        (Collection, "_trigger_flush", _ending),
+        (WAL, "write_insert", _ending),
+        (WAL, "write_delete", _ending),
+        (MilvusLite, "drop_collection", _unflushed),
+    ):
+        setattr(owner, name, guarded(getattr(owner, name)))
+
+
+def _unflushed(drop: Callable[..., None]) -> Callable[..., None]:
+    """Lite flushes what it is to drop, which cannot be done on a disk that dropping is to make room on."""
+    from milvus_lite.storage.memtable import MemTable
+
+    @functools.wraps(drop)
+    def dropping(database: Any, name: str, *more: Any) -> None:
+        if database.has_collection(name, *more):
+            collection = database.get_collection(name, *more)
+            collection._memtable = MemTable(collection._schema)
+        drop(database, name, *more)
+
+    return dropping
 
 
 def _ending(write: Callable[..., Any]) -> Callable[..., Any]:
@@ -237,10 +257,15 @@ def _open_all(database: Any) -> None:
 def _drop_flushed_logs(path: Path) -> None:
     """A flush puts the rows of the log into a segment, notes that in the manifest, and removes the log. Lite reads a
     log that a kill between the two has left as if its rows were new, and counts and stores each of them twice."""
+    from milvus_lite import MilvusLiteError
     from milvus_lite.storage.manifest import Manifest
 
     for collection in path.glob("collections/*"):
-        first = Manifest.load(str(collection)).active_wal_number
+        try:
+            first = Manifest.load(str(collection)).active_wal_number
+        except MilvusLiteError:
+            # Whoever uses the collection learns so.
+            continue
         for log in collection.glob("wal/wal_*.arrow"):
             if first is not None and int(log.stem.rpartition("_")[2]) < first:
                 _log.info("the process before was killed: its rows are in a segment already", file=log.name)

@@ -116,19 +116,23 @@ class Writer:
             newer = _newer(client, target, current) if current else []
             if newer:
                 client.upsert(target.collection, [schema.to_store(row, can) for row in newer], retry_times=0)
-            gone = self._deleted_meanwhile(client, newer)
-            if gone:
-                _delete(client, target, gone)
-            return len(rows) - len(current) + len(gone)
+            gone = self._finish_deletes(client, newer, [target, source] if source else [target])
+            return len(rows) - len(current) + gone
 
         return await self._write("load", rows, work)
 
-    def _deleted_meanwhile(self, client: MilvusClient, rows: Sequence[Row]) -> list[str]:
-        """Ids of what another replica deleted after it was found to be there, and before it was written."""
+    def _finish_deletes(self, client: MilvusClient, rows: Sequence[Row], generations: Sequence[Generation]) -> int:
+        """Deletes what of `rows` has been deleted since it was written: by another replica after it was found to be
+        there, or by one that died before it was done. Returns how many those are."""
         if not rows or not self._settings.is_server:
-            return []
+            return 0
         deleted = self._tombstones.times(client, [row.item.id for row in rows])
-        return [row.item.id for row in rows if written(row) < deleted.get(row.item.id, written(row))]
+        gone = {row.item.id: at for row in rows if written(row) < (at := deleted.get(row.item.id, 0))}
+        for generation in generations if gone else ():
+            there = _read_columns(client, generation, gone, "updated_at")
+            if old := [i for i, at in there.items() if at < gone[i]]:
+                _delete(client, generation, old)
+        return len(gone)
 
     async def delete(self, ids: Sequence[str], live: Generation) -> int:
         """Removes the items from every generation, and returns how many were in `live`."""

@@ -184,8 +184,9 @@ def stock(value: object, field: str) -> bool | None:
 
 
 def timestamp(value: object, field: str) -> datetime | None:
-    """ISO 8601 text (also as a number, 20240131), or seconds or milliseconds since 1970. Without a zone it is UTC."""
-    if is_missing(value):
+    """ISO 8601 text (also as a number, 20240131), or seconds or milliseconds since 1970. Without a zone it is UTC. 0 is
+    what exports write for a time that is not known."""
+    if is_missing(value) or value in (0, "0"):
         return None
     try:
         if isinstance(value, datetime):

@@ -126,6 +126,16 @@ async def test_what_one_replica_deletes_is_not_brought_back_by_what_another_load
     assert await found(one) == {"b"}
 
 
+async def test_a_delete_that_was_not_finished_keeps_nobody_from_changing_the_model(replicas: list[Store]) -> None:
+    one, _ = replicas
+    await one.upsert([row("a"), row("b")], "m")
+    await one._connection.write("mark", lambda client: one._writer._tombstones.mark(client, ["a"]))
+    made = await one.create_generation("m2", 4, one.default_index)
+    assert await one.load([row("a"), row("b")], "m2", made.name, lambda *_: True) == ({}, 1)
+    assert await found(one) == {"b"}
+    await one.lifecycle.promote(made.name, Options(), await one.capabilities(), force=False)
+
+
 async def test_an_alias_of_somebody_else_is_left_alone(replicas: list[Store], milvus_server: MilvusServer) -> None:
     client = MilvusClient(milvus_server.uri)
     index = replicas[0]._settings.index

@@ -73,6 +73,7 @@ def test_what_is_unavailable_is_tried_again_in_one_place() -> None:
         ("vector_retrieval", "UpsertItems", clients._BATCH_S),
         ("vector_retrieval", "VerifyGeneration", clients._LOOK_S),
         ("vector_retrieval", "PromoteGeneration", clients._LOOK_S),
+        ("vector_retrieval", "RollbackGeneration", clients._LOOK_S),
         ("item_encoder", "EncodeItems", clients._BATCH_S),
     ],
 )

@@ -1,9 +1,16 @@
 import asyncio
+import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from milvus_lite.db import MilvusLite
+from milvus_lite.engine import flush
+from milvus_lite.schema.types import CollectionSchema, DataType, FieldSchema
 
+from services.vector_retrieval import lite
 from services.vector_retrieval.lite import Flusher, Gate, _drop_torn_indexes
 
 
@@ -134,3 +141,42 @@ def test_of_each_folder_the_indexes_that_were_written_last_are_dropped_and_nothi
     (tmp_path / "collections/three/partitions/_default/indexes").mkdir(parents=True)
     _drop_torn_indexes(tmp_path)
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["last.parquet", "old.idx"]
+
+
+@pytest.fixture
+def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MilvusLite]:
+    """Two collections of a row each, on a disk that has become full since."""
+    lite._end_at_io_errors()
+    monkeypatch.setattr(lite.os, "_exit", Mock(side_effect=SystemExit))
+    database = MilvusLite(str(tmp_path / "milvus.db"))
+    fields = [
+        FieldSchema(name="id", dtype=DataType.VARCHAR, is_primary=True, max_length=10),
+        FieldSchema(name="vector", dtype=DataType.FLOAT_VECTOR, dim=2),
+    ]
+    for name in ("kept", "dropped"):
+        database.create_collection(name, CollectionSchema(fields=fields)).insert([{"id": "a", "vector": [1.0, 0.0]}])
+    with monkeypatch.context() as patch:
+        patch.setattr(flush, "write_data_file", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+        yield database
+    database.close()
+
+
+def test_a_generation_can_be_dropped_to_make_room(full: MilvusLite) -> None:
+    full.drop_collection("dropped")
+    assert full.list_collections() == ["kept"]
+
+
+def test_a_collection_that_cannot_be_read_leaves_the_others_alone(tmp_path: Path) -> None:
+    for name, manifest in {"damaged": "", "whole": '{"active_wal_number": 2}'}.items():
+        folder = tmp_path / "collections" / name
+        (folder / "wal").mkdir(parents=True)
+        (folder / "manifest.json").write_text(manifest)
+        for number in (1, 2):
+            (folder / "wal" / f"wal_data_00000{number}.arrow").touch()
+    lite._drop_flushed_logs(tmp_path)
+    left = sorted(log.relative_to(tmp_path / "collections").as_posix() for log in tmp_path.rglob("*.arrow"))
+    assert left == [
+        "damaged/wal/wal_data_000001.arrow",
+        "damaged/wal/wal_data_000002.arrow",
+        "whole/wal/wal_data_000002.arrow",
+    ]
