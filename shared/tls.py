@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
+
+_log = structlog.get_logger()
+
 
 class Pem(NamedTuple):
     """What three files held at one moment, as PEM."""
@@ -39,6 +43,7 @@ class Renewed:
         # Before they are read: what is replaced in between is seen by the first look.
         self._seen = self._stamp()
         self.pem = files.read()
+        self._refused: tuple[object, int] = (None, 0)
 
     def renew(self) -> bool:
         """Whether `pem` is new. Files that cannot be read just now, or whose certificate and key are no pair, leave it
@@ -52,12 +57,23 @@ class Renewed:
             # Python reads a pair from files alone: what it checked is what was read if neither was replaced meanwhile.
             if self._stamp() != stamp:
                 return False
+        except ssl.SSLError as error:
+            self._tell(stamp, error)
+            return False
         except OSError:
             return False
         self._seen = stamp
         changed = pem != self.pem
         self.pem = pem
         return changed
+
+    def _tell(self, stamp: object, error: ssl.SSLError) -> None:
+        # At the first look the other file may be on its way; at the second it is not.
+        looks = self._refused[1] + 1 if stamp == self._refused[0] else 1
+        self._refused = (stamp, looks)
+        if looks == 2:
+            files = f"{self._files.certificate}, {self._files.key}"
+            _log.warning("a renewed certificate is not used: it and its key are no pair", files=files, why=str(error))
 
     def _check_pair(self) -> None:
         """Raises `ssl.SSLError`, an `OSError`, where certificate and key do not belong together."""

@@ -10,6 +10,7 @@ import grpc
 import pytest
 from aisle.encoder.v1 import query_encoder_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from structlog.testing import capture_logs
 
 from deploy.local.certificates import Authority, spiffe_id
 from shared.errors import AisleError, OverloadedError, PermissionDeniedError, UnauthenticatedError, UnavailableError
@@ -207,6 +208,17 @@ async def test_a_client_keeps_its_certificate_until_both_files_of_the_next_are_t
     gateway.key.write_bytes(renewed_key)
     with pytest.raises(Exception, match="PERMISSION_DENIED"):
         await call(dependency)
+
+
+def test_a_pair_that_stays_none_is_told_once(authority: Authority, gateway: TlsFiles) -> None:
+    renewed = Renewed(gateway)
+    key = gateway.key.read_bytes()
+    authority.issue("gateway")
+    gateway.key.write_bytes(key)
+    with capture_logs() as told:
+        assert not any(renewed.renew() for _ in range(4))
+    assert [line["event"] for line in told] == ["a renewed certificate is not used: it and its key are no pair"]
+    assert renewed.pem.key == key
 
 
 def test_a_certificate_renewed_while_the_first_is_read_is_seen(
