@@ -52,7 +52,11 @@ def run(options: Options) -> None:
             searches = queries.for_query(options.query)
         _show(mesh.spec.door("gateway"), searches)
         interrupt.check()
-        session.play(mesh.spec.door("gateway"), mesh.spec.door("user_events"), searches[0].query)
+        if searches:
+            session.play(mesh.spec.door("gateway"), mesh.spec.door("user_events"), searches[0].query)
+        else:
+            # Noted by an earlier version, or of an import that had nothing left to read.
+            say('no search that suits this catalogue is known: give one, QUERY="desk lamp"')
         if options.keep:
             _farewell(mesh)
 

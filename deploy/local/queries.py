@@ -53,6 +53,8 @@ _HAN_CHARS = 8
 _CHINESE_SHARE = 0.01
 """Share of titles in Chinese above which shoppers there type it too."""
 _HAN_RUN = re.compile(r"[\u4e00-\u9fff]{4,}")
+_TITLE_CHARS = 80
+"""Of a title that is searched for: longer ones are more than anybody types, and than the gateway takes."""
 _STOP_WORDS = """
 a an and are as at be by for from has have in is it its new no non not of off on one or our pack per pcs piece
 pieces set size style the this to two up use used with w x your with inch inches cm mm ft oz lb color colour
@@ -76,10 +78,12 @@ class Profile:
         self._leading: Counter[str] = Counter()
         self._chinese = ""
         self._chinese_titles = 0
+        self._title = ""
 
     def add(self, item: Item) -> None:
         """Takes `item` into account."""
         self._seen += 1
+        self._title = self._title or item.title[:_TITLE_CHARS].strip()
         if item.price is not None:
             self._sample_price(item.price.micros / MICROS_PER_UNIT)
         self._stock_known += item.in_stock is not None
@@ -102,7 +106,8 @@ class Profile:
                 self._leading[f"{first} {second}"] += pair.start() == 0
 
     def searches(self, count: int = 4) -> list[DemoSearch]:
-        """At most `count` searches that suit the catalogue, one of them filtered where it has prices."""
+        """At most `count` searches that suit the catalogue, one of them filtered where it has prices. None only where
+        no item was seen."""
         common = self._chinese_titles > _CHINESE_SHARE * min(self._seen, _SAMPLE)
         chinese = self._chinese if common else ""
         queries = self._queries(count - bool(chinese))
@@ -112,6 +117,9 @@ class Profile:
             searches[1] = DemoSearch(searches[1].query, max_price=limit, in_stock=in_stock)
         if chinese:
             searches.append(DemoSearch(chinese, like_first=not searches))
+        if not searches and self._title:
+            # Small shops repeat nothing, and of most languages no words are known.
+            return [DemoSearch(self._title, like_first=True)]
         return searches
 
     def _queries(self, count: int) -> list[str]:
