@@ -94,7 +94,9 @@ class Findings:
 def find(model: Scored, baseline: Scored | None, data: Data, context: dict[str, Any]) -> Findings:
     """Means, intervals, tests and slices of one model, beside another's where one is given."""
     categories = {item.id: item.category_path[0] for item in data.items if item.category_path}
-    groups = slices(data.split.queries, data.relevant, categories, data.popularity, data.before)
+    # Those without a relevant item are not measured: a slice of them would be smaller than it says, or empty.
+    measured = {key: text for key, text in data.split.queries.items() if key in data.relevant}
+    groups = slices(measured, data.relevant, categories, data.popularity, data.before)
     ours, theirs = resample(model.judged), resample(baseline.judged) if baseline else {}
     return Findings(
         model=model,

@@ -47,7 +47,7 @@ def compare(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Di
     """Paired: the i-th values are of the same query.
 
     Randomisation test (Smucker, Allan and Carterette, "A Comparison of Statistical Significance Tests for
-    Information Retrieval Evaluation", CIKM 2007). The least p it can give is 1 / 10,000.
+    Information Retrieval Evaluation", CIKM 2007). The least p it can give is 1 / 10,000; of one query or none it is 1.
     """
     differences = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
     low, high = _interval(differences, seed)
@@ -78,7 +78,7 @@ def _interval(array: np.ndarray, seed: int) -> tuple[float, float]:
 
 
 def _p_value(differences: np.ndarray, seed: int) -> float:
-    if not np.any(differences):
+    if len(differences) < 2 or not np.any(differences):
         return 1.0
     found = stats.permutation_test(
         (differences,),

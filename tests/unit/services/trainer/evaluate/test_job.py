@@ -11,7 +11,7 @@ from services.trainer.alone import alone
 from services.trainer.evaluate.encode import FolderEncoder, open_encoder
 from services.trainer.evaluate.findings import find
 from services.trainer.evaluate.page import page
-from services.trainer.evaluate.score import Data, score
+from services.trainer.evaluate.score import Data, Split, score
 from services.trainer.prepared import PreparedSet
 from shared.bundles import Precision
 from tests.support.judged_shop import make_prepared
@@ -145,6 +145,21 @@ def test_texts_from_the_catalogue_cannot_become_markup(tiny_base: Path, tmp_path
     data = Data(shop, "test")
     data.items = [replace(item, title="<script>alert(1)</script>") for item in data.items]
     assert "<script>" not in page(find(scored, None, data, {"command": "<b>"}))
+
+
+def test_queries_that_are_not_measured_make_no_slice(prepared: PreparedSet, tiny_base: Path) -> None:
+    data = Data(prepared, "train")
+    known = list(data.split.queries)
+    data.before = known[:20]
+    scored = score(open_encoder(str(tiny_base), Precision.INT8), data)
+    unmeasured = [f"u{at}" for at in range(12)]
+    data.split = Split(
+        {**data.split.queries, **dict.fromkeys(unmeasured, "desk")},
+        {**data.split.qrels, **{key: {"red-lamp": 0.0} for key in unmeasured}},
+    )
+    found = {(each.kind, each.name): each.model.queries for each in find(scored, scored, data, {}).slices}
+    assert ("length", "1 word") not in found
+    assert (found["age", "old"], found["age", "new"]) == (20, len(known) - 20)
 
 
 def test_without_a_baseline_nothing_is_compared(prepared: PreparedSet, tiny_base: Path, tmp_path: Path) -> None:

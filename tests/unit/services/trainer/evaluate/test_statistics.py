@@ -34,6 +34,12 @@ def test_equal_models_do_not_differ() -> None:
     assert (same.mean, same.p_value, same.wins, same.losses) == (0.0, 1.0, 0, 0)
 
 
+def test_of_one_query_no_difference_is_sure() -> None:
+    one = compare([0.5], [0.4])
+    assert (one.mean, one.p_value, one.wins) == (pytest.approx(0.1), 1.0, 1)
+    assert compare([], []).p_value == 1.0
+
+
 def test_the_test_is_paired_and_two_sided() -> None:
     one, other = [0.1, 0.5, 0.9, 0.4] * 10, [0.2, 0.6, 0.8, 0.5] * 10
     there, back = compare(one, other), compare(other, one)
