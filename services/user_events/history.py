@@ -41,13 +41,16 @@ class Histories:
     async def latest(
         self, user_key: bytes, types: Collection[EventType], limit: int, since: int | None, known_version: int
     ) -> History:
-        """The latest `limit` events of `types`, none of which occurred before `since` (microseconds since 1970)."""
+        """The latest `limit` events of `types`, none of which occurred before `since` (microseconds since 1970).
+
+        Never `unchanged` with impressions among `types`, which do not raise the version.
+        """
         async with self._database.reading() as connection:
             found = await connection.execute(select(users.c.version).where(users.c.user_key == user_key))
             # Read first: where an event comes in between, the events are newer than their version, which is found out
             # the next time, and not older, which never would be.
             version = found.scalar_one_or_none() or 0
-            if version == known_version and version:
+            if version == known_version and version and EventType.IMPRESSION not in types:
                 return History(version, unchanged=True)
             if not version:
                 return History(0)

@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import TextClause, case, func, select, text
+from sqlalchemy import Boolean, TextClause, bindparam, case, func, not_, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.user_events.database import Database
-from services.user_events.events import Event
+from services.user_events.events import Event, EventType
 from services.user_events.schema import counters, events, row_of, users
 
 BARRIER = 0x41_69_73_6C_65_01
@@ -30,7 +30,10 @@ class Journal:
             # Never one that the user had before, even if it was forgotten in between: versions begin at the time.
             set_={
                 "version": case(
-                    (users.c.version >= version.excluded.version, users.c.version + 1), else_=version.excluded.version
+                    # One statement for both: by two, rows would be locked in two orders.
+                    (not_(bindparam("raised", type_=Boolean)), users.c.version),
+                    (users.c.version >= version.excluded.version, users.c.version + 1),
+                    else_=version.excluded.version,
                 )
             },
         )
@@ -65,11 +68,16 @@ class Journal:
 
     async def _touch_users(self, connection: AsyncConnection, fresh: Iterable[Event]) -> None:
         latest: dict[bytes, int] = {}
+        raised: set[bytes] = set()
         for event in fresh:
             if event.user_key is not None:
                 latest[event.user_key] = max(event.arrived_at, latest.get(event.user_key, 0))
+                # Every page shown is one: whoever keeps a history would read it anew for each.
+                if event.type is not EventType.IMPRESSION:
+                    raised.add(event.user_key)
         if latest:
-            rows = [{"user_key": key, "version": latest[key]} for key in sorted(latest)]
+            # The others' rows too: they stand for the users, where somebody is forgotten or retention runs.
+            rows = [{"user_key": key, "version": latest[key], "raised": key in raised} for key in sorted(latest)]
             await connection.execute(self._touch, rows)
 
     async def _count_items(self, connection: AsyncConnection, fresh: Iterable[Event]) -> None:

@@ -99,7 +99,9 @@ class GetHistoryRequest(_message.Message):
     limit: _builtins.int
     """Events, 1 to 1,000; 0 means 100."""
     known_version: _builtins.int
-    """`version` of a history that the caller has: if it is still the user's, the answer is `unchanged`, without events."""
+    """`version` of a history that the caller has: if it is still the user's, the answer is `unchanged`, without events.
+    Not looked at where `types` has impressions.
+    """
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_event_pb2.EventType.ValueType]:
         """Only these; all but impressions when empty."""
@@ -135,7 +137,7 @@ class GetHistoryResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     UNCHANGED_FIELD_NUMBER: _builtins.int
     version: _builtins.int
-    """Changes with every event of the user, and when the user is forgotten; 0 for a user with no events."""
+    """Changes with every event of the user but impressions, and when the user is forgotten; 0 for a user with no events."""
     unchanged: _builtins.bool
     """Whether `known_version` is still the user's. `events` is empty then."""
     @_builtins.property
