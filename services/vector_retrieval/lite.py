@@ -220,20 +220,20 @@ def _unflushed(drop: Callable[..., None]) -> Callable[..., None]:
     from milvus_lite.storage.memtable import MemTable
 
     @functools.wraps(drop)
-    def dropping(database: Any, name: str, *more: Any) -> None:
-        if database.has_collection(name, *more):
-            collection = database.get_collection(name, *more)
+    def dropping(database: Any, name: str, **more: Any) -> None:
+        if database.has_collection(name, **more):
+            collection = database.get_collection(name, **more)
             collection._memtable = MemTable(collection._schema)
-        drop(database, name, *more)
+        drop(database, name, **more)
 
     return dropping
 
 
 def _ending(write: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(write)
-    def ending(*arguments: Any) -> Any:
+    def ending(*arguments: Any, **named: Any) -> Any:
         try:
-            return write(*arguments)
+            return write(*arguments, **named)
         except OSError as error:
             # What says so may be on the disk that is full.
             with contextlib.suppress(OSError):
