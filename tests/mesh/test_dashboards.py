@@ -114,5 +114,5 @@ def test_shares_are_shares(prometheus: Prometheus) -> None:
 
 def test_every_rule_is_evaluated_without_an_error(prometheus: Prometheus) -> None:
     rules = prometheus.rules()
-    assert len([rule for rule in rules if rule["type"] == "alerting"]) == 13
+    assert len([rule for rule in rules if rule["type"] == "alerting"]) == 14
     assert [(rule["name"], rule["lastError"]) for rule in rules if rule["health"] != "ok"] == []
