@@ -172,9 +172,8 @@ class RetrievalClient(Client):
         response: vector_retrieval_pb2.SearchResponse
         try:
             response = await self._call(self._stub.Search, request, timeout_s)
-        except InvalidArgumentError as error:
-            about_it = any(violation.field.startswith("filter") for violation in error.violations)
-            if given is None or not outside_groups or not about_it:
+        except InvalidArgumentError:
+            if given is None or not outside_groups:
                 raise
             # A filter as large as filters may be takes no condition more, and of one at fault callers know the paths
             # as they sent it.

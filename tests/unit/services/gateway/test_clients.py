@@ -265,6 +265,16 @@ async def test_a_bad_filter_keeps_its_paths_where_groups_are_left_out(index: Ret
     assert [v.field for v in refused.value.violations] == ["filter.in_stock"]
 
 
+async def test_what_is_wrong_besides_the_filter_is_not_asked_again(index: RetrievalClient, backend: Backend) -> None:
+    async def refuse(request: Any) -> Any:
+        raise InvalidArgumentError.of("embeddings.dimensions", "must be 384")
+
+    backend.on["Search"] = refuse
+    with pytest.raises(InternalError, match=r"embeddings\.dimensions"):
+        await near(index, filter_=IN_STOCK, outside_groups=["a"])
+    assert len(backend.requests["Search"]) == 1
+
+
 @pytest.mark.parametrize("asked", [True, False])
 async def test_hits_bring_vectors_where_they_were_asked_for(
     index: RetrievalClient, backend: Backend, asked: bool
